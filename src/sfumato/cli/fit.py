@@ -1,0 +1,135 @@
+"""`sfumato fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import (
+    DataOption,
+    DeviceOption,
+    InstancesOption,
+    JsonOption,
+    PatientOption,
+    PickleOption,
+    ResampleOption,
+    SeedOption,
+    SplitsOption,
+    emit,
+    open_data,
+    parse_settings,
+    say,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("fit")(fit)
+
+
+def fit(
+    method: Annotated[str, typer.Argument(help="Name of the method, see `sfumato methods`.")],
+    segmenter: Annotated[
+        str,
+        typer.Option(
+            help="A folder of `sfumato train`, a MONAI bundle, an nnU-Net results folder, a TorchScript file, or "
+            "module:function."
+        ),
+    ],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the fitted method.")],
+    fit_on: Annotated[
+        str, typer.Option(help="calibration (cases the segmenter has not seen) or train (warns).")
+    ] = "calibration",
+    target_risk: Annotated[
+        float | None,
+        typer.Option(help="Mean 1 - Dice wanted among accepted cases; 0.9 of the mean by default."),
+    ] = None,
+    target_voxel_risk: Annotated[float, typer.Option(help="Error rate wanted among accepted voxels.")] = 0.01,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the method as name=value; may be repeated."),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="module:function only: class names, background first, by commas.")
+    ] = "",
+    channels: Annotated[
+        int | None, typer.Option(help="module:function and TorchScript only: image channels; 1 if not given.")
+    ] = None,
+    spatial_dims: Annotated[
+        int | None, typer.Option(help="module:function and TorchScript only: 2 or 3.")
+    ] = None,
+    divisor: Annotated[
+        int | None,
+        typer.Option(
+            help="module:function and TorchScript only: what sides must divide by; tried out if not given."
+        ),
+    ] = None,
+    window: Annotated[str, typer.Option(help="module:function and TorchScript only: largest window.")] = "",
+    weights: Annotated[
+        Path | None, typer.Option(help="module:function only: a .safetensors file, or a checkpoint.")
+    ] = None,
+    taps: Annotated[
+        str, typer.Option(help="auto, segwithu (a five-level DynUNet), or feature names by commas.")
+    ] = "auto",
+    link: Annotated[
+        str, typer.Option(help="module:function and TorchScript only: softmax (if not given) or sigmoid.")
+    ] = "",
+    instances: InstancesOption = False,
+    resample: ResampleOption = False,
+    splits: SplitsOption = None,
+    patient: PatientOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    allow_pickle: PickleOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Fit an uncertainty method on a frozen segmenter.
+
+    The score is learned on two thirds of the calibration patients and calibrated on the others.
+
+    Example: sfumato fit perturbation_head --segmenter runs/hippo --data DATA --out runs/hippo-swu
+    """
+    import torch
+
+    from ..datasets.splits import PATIENT_PATTERN
+    from ..runs.fit import FitOptions, fit_method, recorded_splits
+    from ..segmenters.presets import TAP_PRESETS
+    from ..storage import load_segmenter
+    from .train import _sides
+
+    if threads:
+        torch.set_num_threads(threads)
+    dataset, chosen = open_data(data, splits, patient)
+    network = load_segmenter(
+        segmenter,
+        classes=tuple(c.strip() for c in classes.split(",") if c.strip()),
+        channels=channels,
+        spatial_dims=spatial_dims,
+        divisor=divisor,
+        window=_sides(window, int, "--window"),
+        weights=weights,
+        taps=taps if taps in ("auto", *TAP_PRESETS) else tuple(taps.split(",")),
+        link=link,
+        allow_pickle=allow_pickle,
+    )
+    options = FitOptions(fit_on, target_risk, target_voxel_risk, instances, resample, seed, device)  # type: ignore[arg-type]
+    chosen = chosen or recorded_splits(Path(segmenter), dataset)
+    settings = parse_settings(setting or [])
+    record = fit_method(
+        method, network, data, out, settings, options, chosen, patient or PATIENT_PATTERN, say
+    )
+    for problem in record["problems"]:
+        say(f"left out: {problem}")
+    rule = record["rules"]["case"]
+    if json_output:
+        emit({"out": str(out), "rules": record["rules"], "problems": record["problems"]})
+    else:
+        accepted = f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
+        say(f"saved to {out}; accepts {accepted}")
+        say(f"next: sfumato evaluate {out} --data {data} --split test")
+    if record["problems"]:
+        raise typer.Exit(1)

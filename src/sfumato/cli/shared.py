@@ -1,0 +1,113 @@
+"""What several commands share: options, progress, machine output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset, Splits
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="Data set folder: images/ and masks/, or nnU-Net raw (imagesTr, labelsTr)."),
+]
+SplitsOption = Annotated[
+    Path | None,
+    typer.Option("--splits", help='JSON file {"train": [...], "calibration": [...], "test": [...]}.'),
+]
+PatientOption = Annotated[
+    str | None,
+    typer.Option("--patient", help="Regular expression; its first group names the patient in a case name."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+InstancesOption = Annotated[
+    bool, typer.Option("--instances", help="Label files number objects; every value above 0 is foreground.")
+]
+ResampleOption = Annotated[
+    bool,
+    typer.Option("--resample", help="Accept sheared axes or contradictory qform and sform by resampling."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+PickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle", help="Load pickled weights; they can run code, so only from people you trust."
+    ),
+]
+
+
+def say(line: str) -> None:
+    """One line for people, never mixed with machine output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def emit(content: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def open_data(data: Path, splits_file: Path | None, patient: str | None) -> tuple[Dataset, Splits | None]:
+    """The data set, and the splits of the file if one was named."""
+    from ..datasets import open_dataset
+    from ..datasets.splits import PATIENT_PATTERN
+
+    dataset = open_dataset(data, patient or PATIENT_PATTERN)
+    return dataset, dataset.splits(splits_file) if splits_file else None
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`name=value` pairs; values are JSON where they parse as such, else text.
+
+    Example:
+        >>> parse_settings(["epochs=3", "patterns=hadamard", "taps=[1, 2]"])
+        {'epochs': 3, 'patterns': 'hadamard', 'taps': [1, 2]}
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"--set {pair!r}, expected name=value.")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+@contextmanager
+def case_progress(title: str, total: int | None = None) -> Iterator[Any]:
+    """A progress bar over cases on a terminal, one plain line per case elsewhere; yields `note(name, state)`."""
+    if not sys.stderr.isatty():
+        done = 0
+
+        def plain(name: str, state: str = "done") -> None:
+            nonlocal done
+            if state != "start":
+                done += 1
+                say(f"{title}: {name} {state} ({done}{f' of {total}' if total else ''})")
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total)
+
+        def note(name: str, state: str = "done") -> None:
+            progress.update(task, description=f"{title}: {name}")
+            if state != "start":
+                progress.advance(task)
+
+        yield note

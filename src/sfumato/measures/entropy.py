@@ -1,0 +1,32 @@
+"""Doubt that can be read off a probability alone."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+TINY = 1e-12
+
+
+def entropy(probability: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, "batch *grid"]:
+    """Shannon entropy -sum_c p_c ln p_c in nats, in [0, ln C].
+
+    Example:
+        >>> import torch
+        >>> round(float(entropy(torch.softmax(torch.tensor([2.0, 1.0, 0.0]), 0).reshape(1, 3, 1))), 6)
+        0.832396
+    """
+    return (-(probability * probability.clamp_min(TINY).log()).sum(dim=1)).clamp_min(0.0)
+
+
+def margin(probability: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, "batch *grid"]:
+    """Largest minus second largest probability, in [0, 1]; low means doubtful."""
+    top = probability.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def maximum_probability_doubt(
+    probability: Float[Tensor, "batch classes *grid"],
+) -> Float[Tensor, "batch *grid"]:
+    """1 - max_c p_c, in [0, 1 - 1/C]."""
+    return 1 - probability.amax(dim=1)

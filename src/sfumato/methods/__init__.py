@@ -1,0 +1,1 @@
+"""One folder per method; see `sfumato.registry`. Methods never import each other."""

@@ -1,0 +1,170 @@
+"""From scores to probabilities: a global temperature, and a monotone table from ranking score to chance of error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ...errors import InputError
+
+TEMPERATURES = (0.05, 20.0)
+"""A separable set has its optimum at 0 or infinity; the search stays between these."""
+KNOTS = 256
+
+
+def fit_temperature(
+    logits: Sequence[Float[Tensor, "classes voxels"]],
+    labels: Sequence[Int[Tensor, "voxels"]],
+    steps: int = 60,
+) -> float:
+    """The T0 whose softmax(z / T0) has the smallest negative log-likelihood.
+
+    The likelihood is convex in 1/T0; Newton's method there, kept inside a shrinking bracket, in float64.
+
+    Args:
+        logits: per case.
+        labels: per case, no -1 among them.
+        steps: most Newton steps.
+
+    Example:
+        >>> z = torch.tensor([[2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> round(fit_temperature([z], [torch.tensor([0, 0, 0, 1])]), 4)  # 2 / ln 3
+        1.8205
+    """
+    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    beta = 1.0
+    for _ in range(steps):
+        slope, curvature = 0.0, 0.0
+        for z, y in zip(logits, labels, strict=True):
+            first, second = _likelihood_derivatives(z, y, beta)
+            slope, curvature = slope + first, curvature + second
+        if slope > 0:
+            high = beta
+        else:
+            low = beta
+        following = beta - slope / curvature if curvature > 0 else low
+        if not low < following < high:
+            following = (low * high) ** 0.5
+        if abs(following - beta) < 1e-7 * beta:
+            break
+        beta = following
+    return 1 / beta
+
+
+def _likelihood_derivatives(logits: Tensor, label: Tensor, beta: float) -> tuple[float, float]:
+    first, second = 0.0, 0.0
+    for z, y in zip(logits.split(1 << 18, dim=1), label.split(1 << 18), strict=True):
+        z = z.double()
+        probability = torch.softmax(beta * z, dim=0)
+        mean = (probability * z).sum(dim=0)
+        first += float((mean - z.gather(0, y[None])[0]).sum())
+        second += float((probability * (z - mean).square()).sum())
+    return first, second
+
+
+def pool_adjacent_violators(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted isotonic regression: the non-decreasing fit with the smallest weighted squared error.
+
+    Args:
+        value: (n,) in the order of the score.
+        weight: (n,) positive.
+
+    Returns:
+        The level of each block and how many entries it holds.
+
+    Example:
+        >>> levels, sizes = pool_adjacent_violators(np.array([1.0, 3.0, 2.0, 4.0]), np.ones(4))
+        >>> levels.tolist(), sizes.tolist()
+        ([1.0, 2.5, 4.0], [1, 2, 1])
+    """
+    levels: list[float] = []
+    weights: list[float] = []
+    sizes: list[int] = []
+    for v, w in zip(value.astype(float), weight.astype(float), strict=True):
+        levels.append(float(v))
+        weights.append(float(w))
+        sizes.append(1)
+        while len(levels) > 1 and levels[-2] >= levels[-1]:
+            joint = weights[-2] + weights[-1]
+            levels[-2] = (levels[-2] * weights[-2] + levels[-1] * weights[-1]) / joint
+            weights[-2] = joint
+            sizes[-2] += sizes[-1]
+            del levels[-1], weights[-1], sizes[-1]
+    return np.array(levels), np.array(sizes)
+
+
+def tail_dense_bins(count: int, bins: int, smallest: int = 50) -> np.ndarray:
+    """Edges (indices into sorted scores) of bins that shrink towards the highest scores.
+
+    Half of the edges are ordinary quantiles; the others halve the remaining tail again and again, down to
+    `smallest` voxels per bin, because mistakes live in the last per cent.
+    """
+    even = np.linspace(0, count, bins // 2 + 1)
+    rest = np.geomspace(count, max(1, min(smallest, count)), bins - bins // 2)
+    edges = np.unique(np.rint(np.concatenate([even, count - rest])).astype(np.int64).clip(0, count))
+    keep = [0]
+    for edge in edges[1:]:
+        if edge - keep[-1] >= min(smallest, count):
+            keep.append(int(edge))
+    keep[-1] = count
+    return np.array(keep) if len(keep) > 1 else np.array([0, count])
+
+
+class ErrorTable(nn.Module):
+    """A monotone map from ranking score to the probability of being wrong, as a table of knots.
+
+    Between knots it is linear, outside it is constant; it never leaves [0, 1]. The knots are the centres of the
+    blocks of an isotonic regression, so neighbours differ and the order of the scores survives. Before `fit` it
+    is the identity on [0, 1].
+    """
+
+    scores: Tensor
+    chances: Tensor
+
+    def __init__(self, knots: int = KNOTS):
+        super().__init__()
+        self.register_buffer("scores", torch.linspace(0, 1, knots))
+        self.register_buffer("chances", torch.linspace(0, 1, knots))
+
+    def forward(self, score: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Probability of being wrong; non-decreasing in the score."""
+        inside = score.clamp(self.scores[0], self.scores[-1])
+        right = torch.searchsorted(self.scores, inside.contiguous()).clamp(1, self.scores.numel() - 1)
+        x0, x1 = self.scores[right - 1], self.scores[right]
+        share = (inside - x0) / (x1 - x0).clamp_min(1e-30)
+        return torch.lerp(self.chances[right - 1], self.chances[right], share.clamp(0, 1)).clamp(0, 1)
+
+    def fit(self, score: Float[Tensor, "voxels"], wrong: Bool[Tensor, "voxels"]) -> None:
+        """Fit the table on voxels of calibration cases.
+
+        Raises:
+            InputError: not one voxel.
+        """
+        if score.numel() == 0:
+            raise InputError(
+                "No labelled voxel in the calibration cases, expected some; check the labels for -1."
+            )
+        ordered, order = torch.sort(score.detach().double().cpu())
+        hits = wrong.cpu().double()[order]
+        edges = tail_dense_bins(ordered.numel(), self.scores.numel())
+        size = np.diff(edges)
+        rate = np.diff(np.concatenate([[0.0], hits.cumsum(0).numpy()])[edges]) / size
+        centre = np.diff(np.concatenate([[0.0], ordered.cumsum(0).numpy()])[edges]) / size
+        levels, blocks = pool_adjacent_violators(rate, size)
+        first = np.concatenate([[0], np.cumsum(blocks)[:-1]])
+        mass = np.add.reduceat(size, first)
+        knots = np.add.reduceat(centre * size, first) / mass
+        self._store(knots, levels, float(ordered[0]))
+
+    def _store(self, knots: np.ndarray, levels: np.ndarray, lowest: float) -> None:
+        if lowest < knots[0] and len(knots) < self.scores.numel():
+            # The lowest block holds most voxels: let it rise from zero, or they would all tie.
+            knots, levels = np.concatenate([[lowest], knots]), np.concatenate([[0.0], levels])
+        count = self.scores.numel()
+        padded = [np.concatenate([a, np.full(count - len(a), a[-1])]) for a in (knots, levels)]
+        self.scores.copy_(torch.from_numpy(padded[0]))
+        self.chances.copy_(torch.from_numpy(padded[1]))

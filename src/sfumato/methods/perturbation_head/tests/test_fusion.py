@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sfumato.errors import TapError, UnknownNameError
+from sfumato.methods.perturbation_head import PerturbationHead, PerturbationHeadConfig
+from sfumato.methods.perturbation_head.fusion import LightFusion, ReferenceFusion, largest_grid, make_fusion, resize
+
+EXPERIMENT = {"upsamples.1.conv_block:input": 256, "upsamples.2.conv_block:input": 128, "output_block:input": 32}
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(3, 124_360), (4, 124_368), (5, 124_376)])
+def test_the_paper_setting_has_the_papers_parameters(classes, expected):
+    head = PerturbationHead(PerturbationHeadConfig.paper(), EXPERIMENT, classes, dims=3)
+    assert sum(p.numel() for p in head.parameters()) == expected
+    frozen = [name for name, p in head.named_parameters() if not p.requires_grad]
+    assert frozen == ["ranking_shift"]
+
+
+def test_initial_weights_are_within_their_bounds():
+    torch.manual_seed(0)
+    head = PerturbationHead(PerturbationHeadConfig.paper(), EXPERIMENT, 3, dims=3)
+    bounds = {
+        "fusion.projections.0.weight": 0.0625,
+        "fusion.projections.1.weight": 0.0884,
+        "fusion.projections.2.weight": 0.1768,
+        "fusion.first.weight": 0.0196,
+        "fusion.second.weight": 0.0340,
+        "probes.weight": 0.1768,
+        "aleatoric.weight": 0.1768,
+        "readout.weight": 0.3536,
+        "calibration.weight": 0.5774,
+    }
+    state = head.state_dict()
+    for name, bound in bounds.items():
+        largest = float(state[name].abs().max())
+        assert largest <= bound + 5e-5, name
+        assert largest > 0.5 * bound or state[name].numel() < 8, name
+    assert math.isclose(float(state["raw_scale"][0]), -2.2522, abs_tol=5e-5)
+
+
+@pytest.mark.parametrize("cls", [ReferenceFusion, LightFusion])
+@pytest.mark.parametrize("grid", [(7, 10), (5, 8, 6), (9, 4, 3)])
+def test_odd_and_anisotropic_grids(cls, grid):
+    dims = len(grid)
+    coarse = tuple(-(-n // 2) for n in grid)
+    fusion = cls([6, 3], 4, dims)
+    fused = fusion([torch.randn(2, 6, *coarse), torch.randn(2, 3, *grid)])
+    assert fused.shape == (2, 4, *grid)
+    assert torch.isfinite(fused).all()
+
+
+def test_the_reference_fusion_is_what_the_paper_says():
+    torch.manual_seed(0)
+    fusion = ReferenceFusion([5, 3], 4, 2)
+    taps = [torch.randn(1, 5, 4, 4), torch.randn(1, 3, 8, 8)]
+    a = F.interpolate(F.conv2d(taps[0], fusion.projections[0].weight), size=(8, 8), mode="bilinear", align_corners=False)
+    x = torch.cat([a, F.conv2d(taps[1], fusion.projections[1].weight)], dim=1)
+    for conv in (fusion.first, fusion.second):
+        x = F.conv2d(x, conv.weight, padding=1)
+        mean, variance = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, unbiased=False)
+        x = (x - mean) / torch.sqrt(variance + 1e-5)
+        x = 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+    torch.testing.assert_close(fusion(taps), x, rtol=1e-5, atol=1e-5)
+
+
+def test_the_largest_tap_gives_the_grid_and_the_first_wins_a_tie():
+    taps = [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 2), torch.zeros(1, 1, 2, 2)]
+    assert largest_grid(taps) == (4, 4)
+    assert largest_grid(taps[::-1]) == (8, 2)
+
+
+def test_resizing_to_the_same_grid_does_nothing():
+    value = torch.randn(1, 2, 3, 3)
+    assert resize(value, (3, 3)) is value
+
+
+def test_wrong_requests_are_refused():
+    with pytest.raises(UnknownNameError, match="reference"):
+        make_fusion("referenc", [3], 4, 2)
+    with pytest.raises(TapError, match="no features"):
+        make_fusion("reference", [], 4, 2)
+    with pytest.raises(TapError, match="one tap"):
+        PerturbationHead(PerturbationHeadConfig(fusion="none"), {"a": 3, "b": 4}, 2, 2)

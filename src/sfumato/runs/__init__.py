@@ -1,0 +1,1 @@
+"""Commands as functions on folders: resumable, with whole outputs and a manifest."""

@@ -1,0 +1,1 @@
+"""One small trainer for backbones, heads and losses: seeded by step, resumed exactly."""

@@ -1,0 +1,146 @@
+"""The values that travel between segmenters, estimators and the pipeline: frozen, tensors only.
+
+Axis order is always (batch, channels or classes, *grid), where *grid is (H, W) for images and (D, H, W) for
+volumes. Uncertainty points one way: higher means more likely wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Kind(StrEnum):
+    """What an uncertainty map or score speaks about."""
+
+    PREDICTIVE = "predictive"
+    """Entropy of the predicted probability, nats."""
+    ALEATORIC = "aleatoric"
+    """Ambiguity in the data."""
+    EPISTEMIC = "epistemic"
+    """The model's ignorance."""
+    PROMPT = "prompt"
+    """What a better prompt would fix."""
+    TASK = "task"
+    """What a clearer task would fix."""
+    RANKING = "ranking"
+    """Orders mistakes; only the order means something."""
+    ERROR = "error"
+    """Probability of being wrong (a voxel), expected 1 - Dice (a case); in [0, 1]."""
+
+
+class Link(StrEnum):
+    """How logits become probabilities."""
+
+    SOFTMAX = "softmax"
+    """Over the classes."""
+    SIGMOID = "sigmoid"
+    """One foreground logit; background is its complement."""
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """One sentence per row."""
+
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PointPrompt:
+    """Clicks: coordinates (batch, n, axes) in voxels and signs (batch, n), 1 foreground and 0 background."""
+
+    coordinates: Float[Tensor, "batch points axes"]
+    signs: Int[Tensor, "batch points"]
+
+
+@dataclass(frozen=True)
+class BoxPrompt:
+    """Boxes (batch, 2, axes): the two opposite corners in voxels."""
+
+    corners: Float[Tensor, "batch 2 axes"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of images, each with at most one prompt.
+
+    Args:
+        image: intensities after the segmenter's own normalisation.
+        prompt: text, points or boxes, one per row.
+        label: class per voxel, -1 where unknown; present only while fitting or scoring.
+    """
+
+    image: Float[Tensor, "batch channels *grid"]
+    prompt: TextPrompt | PointPrompt | BoxPrompt | None = None
+    label: Int[Tensor, "batch *grid"] | None = None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a segmenter made of a batch.
+
+    Args:
+        logits: raw, always; (batch, classes, *grid), one class for `Link.SIGMOID`.
+        link: how the logits become probabilities.
+        features: named taps, (batch, width, *coarse) or (batch, tokens, width).
+    """
+
+    logits: Float[Tensor, "batch classes *grid"]
+    link: Link
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def full_logits(self) -> Float[Tensor, "batch classes *grid"]:
+        """Logits with one entry per class: a lone foreground logit z becomes (0, z), so softmax gives sigmoid(z)."""
+        if self.link is Link.SOFTMAX:
+            return self.logits
+        return torch.cat([torch.zeros_like(self.logits), self.logits], dim=1)
+
+    def probability(self, temperature: Tensor | None = None) -> Float[Tensor, "batch classes *grid"]:
+        """Probabilities of all classes, background included.
+
+        Args:
+            temperature: (batch, *grid), > 0; divides the logits and never moves a label.
+
+        Example:
+            >>> z = torch.tensor([2.0, 1.0, 0.0]).reshape(1, 3, 1, 1)
+            >>> [round(p, 4) for p in Segmentation(z, Link.SOFTMAX).probability().flatten().tolist()]
+            [0.6652, 0.2447, 0.09]
+        """
+        logits = self.full_logits()
+        return torch.softmax(logits if temperature is None else logits / temperature.unsqueeze(1), dim=1)
+
+    def labels(self) -> Int[Tensor, "batch *grid"]:
+        """Arg-max class per voxel, from the raw logits."""
+        return self.full_logits().argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Maps and scores by kind, finite, higher = more likely wrong.
+
+    Args:
+        maps: (batch, *grid) each.
+        scores: (batch,) each.
+        temperature: (batch, *grid), > 0; recalibrates the probabilities and never moves a label.
+    """
+
+    maps: Mapping[Kind, Float[Tensor, "batch *grid"]] = field(default_factory=dict)
+    scores: Mapping[Kind, Float[Tensor, "batch"]] = field(default_factory=dict)
+    temperature: Float[Tensor, "batch *grid"] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A segmentation and what is doubtful about it."""
+
+    segmentation: Segmentation
+    uncertainty: Uncertainty
+
+    def probability(self) -> Float[Tensor, "batch classes *grid"]:
+        """Calibrated probabilities: the segmentation's, divided by the uncertainty's temperature."""
+        return self.segmentation.probability(self.uncertainty.temperature)
