@@ -36,7 +36,15 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def test_plain_folder(tmp_path):
-    touch(tmp_path, "images/b.png", "images/a.nii.gz", "masks/a.nii.gz", "masks/b.png", "images/.hidden.png", "images/notes.txt")
+    touch(
+        tmp_path,
+        "images/b.png",
+        "images/a.nii.gz",
+        "masks/a.nii.gz",
+        "masks/b.png",
+        "images/.hidden.png",
+        "images/notes.txt",
+    )
     dataset = open_dataset(tmp_path)
     assert list(dataset.cases) == ["a", "b"]
     assert dataset.cases["a"].images == (tmp_path / "images" / "a.nii.gz",)
@@ -73,7 +81,7 @@ def test_masks_may_end_in_mask(tmp_path):
     assert dataset.cases["a"].label == tmp_path / "masks" / "a_mask.png"
     assert len(dataset.problems) == 2  # d_1 and d_1_2 may be two frames: not a pair
     touch(tmp_path, "masks/a-seg.png")
-    with pytest.raises(DatasetError, match="a: two masks, a-seg.png and a_mask.png"):
+    with pytest.raises(DatasetError, match=r"a: two masks, a-seg.png and a_mask.png"):
         open_dataset(tmp_path)
 
 
@@ -102,7 +110,10 @@ def test_nnunet_folder(tmp_path):
         (("images/a.nii", "images/a.nii.gz", "masks/a.nii"), "a: two files, a.nii and a.nii.gz in .*images"),
         (("images/a.png", "masks/a.png", "masks/a.tif"), "a: two files, a.png and a.tif in .*masks"),
         (("imagesTr/a.nii.gz", "labelsTr/a.nii.gz"), "expected a channel number at the end, as in a_0000"),
-        (("imagesTr/a_0.nii.gz", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"), "a second file for channel 0"),
+        (
+            ("imagesTr/a_0.nii.gz", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"),
+            "a second file for channel 0",
+        ),
         (("imagesTr/readme.md",), "no image in it"),
     ],
 )
@@ -117,7 +128,10 @@ def test_broken_folders_are_one_sentence(tmp_path, files, message):
     [
         ({"background": 0, "liver": 1, "tumour": 2}, {0: "background", 1: "liver", 2: "tumour"}),
         ({"background": 0, "heart": 205, "ignore": 255}, {0: "background", 205: "heart"}),
-        ({"0": "background", "1": "Anterior", "2": "Posterior"}, {0: "background", 1: "Anterior", 2: "Posterior"}),
+        (
+            {"0": "background", "1": "Anterior", "2": "Posterior"},
+            {0: "background", 1: "Anterior", 2: "Posterior"},
+        ),
         ({"background": 0, "whole": [1, 2], "core": 2}, {0: "background", 2: "core"}),
         ({}, {}),
     ],
@@ -162,7 +176,10 @@ def test_patients_by_name(case, patient):
 
 
 def test_a_pattern_of_ones_own(tmp_path):
-    touch(tmp_path, *(f"{part}/Image_0{n}{side}.png" for part in ("images", "masks") for n in "123" for side in "LR"))
+    touch(
+        tmp_path,
+        *(f"{part}/Image_0{n}{side}.png" for part in ("images", "masks") for n in "123" for side in "LR"),
+    )
     dataset = open_dataset(tmp_path, r"(.*)[LR]$")
     assert {c.patient for c in dataset.cases.values()} == {"Image_01", "Image_02", "Image_03"}
     with pytest.raises(ConfigError, match="not a regular expression"):
@@ -232,9 +249,18 @@ def test_splits_of_a_file_and_of_the_folder(tmp_path):
         ("{", "not a readable splits file"),
         ("[{}]", "expected an object with the lists train, calibration, test"),
         ('{"train": [], "test": []}', "expected an object with the lists"),
-        ('{"train": ["p1_t1", "nobody"], "calibration": [], "test": []}', "1 cases are not in .* the first is 'nobody'"),
-        ('{"train": ["p1_t1"], "calibration": ["p1_t2"], "test": []}', "patient 'p1' is in both train and calibration"),
-        ('{"train": ["p1_t1"], "calibration": [], "test": ["p1_t1"]}', "patient 'p1' is in both train and test"),
+        (
+            '{"train": ["p1_t1", "nobody"], "calibration": [], "test": []}',
+            "1 cases are not in .* the first is 'nobody'",
+        ),
+        (
+            '{"train": ["p1_t1"], "calibration": ["p1_t2"], "test": []}',
+            "patient 'p1' is in both train and calibration",
+        ),
+        (
+            '{"train": ["p1_t1"], "calibration": [], "test": ["p1_t1"]}',
+            "patient 'p1' is in both train and test",
+        ),
         ('{"train": ["p2_t1", "p2_t1"], "calibration": [], "test": []}', "'p2_t1' is named twice in train"),
     ],
 )
@@ -250,7 +276,11 @@ def test_a_missing_splits_file_is_one_sentence(tmp_path):
         read_splits(tmp_path / "splits.json", [], {})
 
 
-@given(owners=st.lists(st.sampled_from("ABCDEFGHIJK"), min_size=1, max_size=60), folds=st.integers(2, 6), seed=st.integers(0, 9))
+@given(
+    owners=st.lists(st.sampled_from("ABCDEFGHIJK"), min_size=1, max_size=60),
+    folds=st.integers(2, 6),
+    seed=st.integers(0, 9),
+)
 @REPEATABLE
 def test_folds_keep_patients_together_and_even(owners, folds, seed):
     fold = out_of_fold(owners, folds, seed)
@@ -317,7 +347,15 @@ def test_certain_edges_leave_no_doubt():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"grid": (8, 8)}, {"grid": (12, 12, 12)}, {"edge": 3.0}, {"classes": 1}, {"noise": -1.0}, {"spatial_dims": 4}]
+    "wrong",
+    [
+        {"grid": (8, 8)},
+        {"grid": (12, 12, 12)},
+        {"edge": 3.0},
+        {"classes": 1},
+        {"noise": -1.0},
+        {"spatial_dims": 4},
+    ],
 )
 def test_impossible_phantoms_are_one_sentence(wrong):
     with pytest.raises(ConfigError, match="phantoms of grid"):

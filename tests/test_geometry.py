@@ -143,7 +143,9 @@ def _bytes_with_forms(image: nib.Nifti1Image) -> bytes:
         np.array([[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),  # shifted
         np.diag([-1.0, 1, 1, 1]),  # mirrored
         turned(np.array([0, 0, 1.0]), 0.3),  # turned
-        turned(np.array([1.0, 1, 1]), 2 * np.pi / 3),  # turned about the diagonal: two corners stay where they are
+        turned(
+            np.array([1.0, 1, 1]), 2 * np.pi / 3
+        ),  # turned about the diagonal: two corners stay where they are
     ],
     ids=["shifted", "mirrored", "turned", "diagonal"],
 )

@@ -125,7 +125,12 @@ def test_resampling_to_another_spacing_has_the_expected_grid():
     grid = ModelGrid(geometry, spacing=(2.0, 0.5, 2.0))
     assert grid.to_network(np.zeros((1, 10, 20, 30), np.float32), order=1).shape == (1, 5, 40, 30)
     tenth = Geometry((10, 10, 10), np.diag([0.3, 0.3, 0.3, 1.0]))  # 10 * 0.3 / 0.1 is 30.000000000000004
-    assert ModelGrid(tenth, spacing=(0.1, 0.1, 0.1)).to_network(np.zeros((1, 10, 10, 10)), 1).shape == (1, 30, 30, 30)
+    assert ModelGrid(tenth, spacing=(0.1, 0.1, 0.1)).to_network(np.zeros((1, 10, 10, 10)), 1).shape == (
+        1,
+        30,
+        30,
+        30,
+    )
 
 
 def test_a_ramp_is_interpolated_exactly():
@@ -151,7 +156,11 @@ def test_sheared_grids_are_seen_whole_and_come_back(slice_first):
     back = grid.to_file(there, order=0)
     assert back.shape == labels.shape
     for value in (1, 2, 3):
-        overlap = 2 * ((back == value) & (labels == value)).sum() / ((back == value).sum() + (labels == value).sum())
+        overlap = (
+            2
+            * ((back == value) & (labels == value)).sum()
+            / ((back == value).sum() + (labels == value).sum())
+        )
         assert overlap > 0.75, value
     blob = world_blob(geometry, affine[:3, :3] @ [12, 10, 8] + affine[:3, 3], radius=3.0)
     returned = grid.to_file(grid.to_network(blob[None], order=1), order=1)[0]
@@ -169,4 +178,6 @@ def test_resampling_keeps_the_type_and_the_range(kind):
         assert back.shape == (2, 6, 7, 8)
     linear = grid.to_file(codes, 1)
     exact = grid.to_file(codes.astype(np.float32), 1)
-    np.testing.assert_allclose(linear.astype(np.float32), exact, atol=0.5 if kind in (np.uint8, np.int16) else 0.07)
+    np.testing.assert_allclose(
+        linear.astype(np.float32), exact, atol=0.5 if kind in (np.uint8, np.int16) else 0.07
+    )

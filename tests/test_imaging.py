@@ -52,7 +52,9 @@ def rotation(angles: tuple[float, float, float]) -> np.ndarray:
     return matrix
 
 
-def oblique_affine(order, signs, spacing=(0.8, 1.25, 3.0), angles=(0.0, 0.0, 0.0), origin=(-31.7, 12.9, 250.1)):
+def oblique_affine(
+    order, signs, spacing=(0.8, 1.25, 3.0), angles=(0.0, 0.0, 0.0), origin=(-31.7, 12.9, 250.1)
+):
     permuted = np.eye(3)[:, order] * signs
     affine = np.eye(4)
     affine[:3, :3] = rotation(angles) @ permuted @ np.diag(spacing)
@@ -60,7 +62,9 @@ def oblique_affine(order, signs, spacing=(0.8, 1.25, 3.0), angles=(0.0, 0.0, 0.0
     return affine
 
 
-def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray, codes=(1, 1), scale=None, kind=nib.Nifti1Image):
+def save_nifti(
+    path: Path, array: np.ndarray, affine: np.ndarray, codes=(1, 1), scale=None, kind=nib.Nifti1Image
+):
     image = kind(array, affine)
     image.set_sform(affine, codes[0])
     image.set_qform(affine, codes[1])
@@ -155,7 +159,9 @@ def test_two_dimensional_nifti_is_a_volume_of_one_slice(tmp_path):
 def test_five_axes_with_one_time_point_are_channels(tmp_path):
     values = np.random.default_rng(0).random((3, 4, 5, 1, 2)).astype(np.float32)
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "in.nii")
-    np.testing.assert_array_equal(read_image(tmp_path / "in.nii").array, np.moveaxis(values[:, :, :, 0], -1, 0))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "in.nii").array, np.moveaxis(values[:, :, :, 0], -1, 0)
+    )
 
 
 @given(
@@ -205,7 +211,10 @@ def test_text_of_the_input_never_reaches_the_output(tmp_path, kind):
     geometry = read_image(tmp_path / "in.nii").geometry
     write_nifti(tmp_path / "out.nii", np.zeros((3, 4, 5), np.uint8), geometry)
     write_nifti(tmp_path / "map.nii.gz", np.zeros((2, 3, 4, 5)), geometry, (0, 1))
-    for data in ((tmp_path / "out.nii").read_bytes(), gzip.decompress((tmp_path / "map.nii.gz").read_bytes())):
+    for data in (
+        (tmp_path / "out.nii").read_bytes(),
+        gzip.decompress((tmp_path / "map.nii.gz").read_bytes()),
+    ):
         assert b"DOE" not in data
         assert b"JANE" not in data
 
@@ -219,7 +228,13 @@ def test_a_read_volume_does_not_follow_its_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("given_type", "stored"),
-    [(bool, "uint8"), (np.int64, "int32"), (np.uint16, "uint16"), (np.float16, "float32"), (np.float64, "float32")],
+    [
+        (bool, "uint8"),
+        (np.int64, "int32"),
+        (np.uint16, "uint16"),
+        (np.float16, "float32"),
+        (np.float64, "float32"),
+    ],
 )
 def test_stored_types(tmp_path, given_type, stored):
     write_nifti(tmp_path / "x.nii", np.ones((2, 3, 4), given_type), Geometry((2, 3, 4)))
@@ -232,7 +247,12 @@ def test_writing_refuses_what_it_cannot_keep(tmp_path):
     with pytest.raises(InputError, match="32-bit"):
         write_nifti(tmp_path / "x.nii", np.full((2, 3, 4), 1 << 40), Geometry((2, 3, 4)))
     with pytest.raises(InputError, match="1 of 24 voxels are NaN"):
-        write_nifti(tmp_path / "x.nii", np.where(np.arange(24).reshape(2, 3, 4), 0.0, np.nan), Geometry((2, 3, 4)), (0, 1))
+        write_nifti(
+            tmp_path / "x.nii",
+            np.where(np.arange(24).reshape(2, 3, 4), 0.0, np.nan),
+            Geometry((2, 3, 4)),
+            (0, 1),
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -241,7 +261,9 @@ def test_writing_refuses_what_it_cannot_keep(tmp_path):
 
 def test_channels_from_several_files(tmp_path):
     for number in range(3):
-        save_nifti(tmp_path / f"c{number}.nii.gz", np.full((3, 4, 5), number, np.int16), np.diag([1, 1, 2, 1.0]))
+        save_nifti(
+            tmp_path / f"c{number}.nii.gz", np.full((3, 4, 5), number, np.int16), np.diag([1, 1, 2, 1.0])
+        )
     image = read_image([tmp_path / f"c{n}.nii.gz" for n in range(3)], name="case")
     assert image.name == "case"
     np.testing.assert_array_equal(image.array[:, 0, 0, 0], [0, 1, 2])
@@ -301,7 +323,9 @@ def test_sixteen_bits_are_kept(tmp_path):
 def test_transparency_is_dropped(tmp_path):
     PillowImage.fromarray(np.dstack([COLOUR, GREY])).save(tmp_path / "rgba.png")
     PillowImage.fromarray(np.dstack([GREY, 255 - GREY]), "LA").save(tmp_path / "la.png")
-    tifffile.imwrite(tmp_path / "rgba.tif", np.dstack([COLOUR, GREY]), photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(
+        tmp_path / "rgba.tif", np.dstack([COLOUR, GREY]), photometric="rgb", extrasamples=["unassalpha"]
+    )
     tifffile.imwrite(
         tmp_path / "la.tif", np.dstack([GREY, GREY]), photometric="minisblack", planarconfig="contig",
         extrasamples=["unassalpha"],
@@ -315,7 +339,11 @@ def test_transparency_is_dropped(tmp_path):
 def test_channels_that_are_not_transparency_are_kept(tmp_path):
     four = np.dstack([COLOUR, GREY])
     tifffile.imwrite(
-        tmp_path / "four.tif", four, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"] * 3
+        tmp_path / "four.tif",
+        four,
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unspecified"] * 3,
     )
     np.testing.assert_array_equal(read_image(tmp_path / "four.tif").array, np.moveaxis(four, -1, 0))
     planar = np.ascontiguousarray(np.moveaxis(COLOUR, -1, 0))
@@ -329,7 +357,9 @@ def test_a_palette_is_colours_in_an_image_and_classes_in_a_label(tmp_path):
     picture.putpalette([0, 0, 0, 200, 10, 20, 30, 220, 40] + [0] * (768 - 9))
     picture.save(tmp_path / "palette.png")
     colours = np.array([[0, 0, 0], [200, 10, 20], [30, 220, 40]], np.uint8)
-    np.testing.assert_array_equal(read_image(tmp_path / "palette.png").array, np.moveaxis(colours[classes], -1, 0))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "palette.png").array, np.moveaxis(colours[classes], -1, 0)
+    )
     np.testing.assert_array_equal(read_label(tmp_path / "palette.png").array, classes)
     table = np.zeros((3, 256), np.uint16)
     table[:, :3] = colours.T.astype(np.uint16) * 257
@@ -468,10 +498,11 @@ def test_damaged_files_are_read_or_refused_in_one_sentence(name, cut, flips):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(data)
+        message = ""
         try:
-            image = read_image(path)
+            assert np.isfinite(read_image(path).array).all()
         except SfumatoError as error:
-            assert name in str(error) or "a:" in str(error)
-            assert "\n\n" not in str(error)
-        else:
-            assert np.isfinite(image.array).all()
+            message = str(error)
+        assert message == "" or message.startswith(("a:", f"{name}:"))
+        assert "\n" not in message
+        assert folder not in message

@@ -116,9 +116,13 @@ def test_scores_against_brute_force(both):
     value, labels = both
     for row in range(2):
         inside = [float(v) for v, c in zip(value[row].flatten(), labels[row].flatten(), strict=True) if c > 0]
-        outside = [float(v) for v, c in zip(value[row].flatten(), labels[row].flatten(), strict=True) if c == 0]
+        outside = [
+            float(v) for v, c in zip(value[row].flatten(), labels[row].flatten(), strict=True) if c == 0
+        ]
         wrong, hit = sum(inside) + sum(outside), len(inside) - sum(inside)
-        assert case_score(Kind.ERROR, value, labels)[row].item() == pytest.approx(wrong / (2 * hit + wrong), rel=1e-5)
+        assert case_score(Kind.ERROR, value, labels)[row].item() == pytest.approx(
+            wrong / (2 * hit + wrong), rel=1e-5
+        )
         mean = sum(inside) / len(inside)
         assert case_score(Kind.PREDICTIVE, value, labels)[row].item() == pytest.approx(mean, rel=1e-5)
 
@@ -156,7 +160,9 @@ def test_more_doubt_never_lowers_the_expected_loss(both, voxel, more):
 
 def test_a_map_without_foreground_is_averaged_over_everything():
     value = torch.arange(12.0).reshape(1, 3, 4)
-    assert case_score(Kind.RANKING, value, torch.zeros(1, 3, 4, dtype=torch.long)).item() == pytest.approx(5.5)
+    assert case_score(Kind.RANKING, value, torch.zeros(1, 3, 4, dtype=torch.long)).item() == pytest.approx(
+        5.5
+    )
 
 
 def test_sums_of_large_maps_do_not_drift():

@@ -22,7 +22,13 @@ PLAIN = Preprocessing(normalisation="none")
 def spec_of(dims=3, channels=1, classes=3, label_values=(), preprocessing=PLAIN) -> SegmenterSpec:
     names = ("background", *(f"class {n}" for n in range(1, classes)))
     return SegmenterSpec(
-        "preset:test", dims, channels, names, (16,) * dims, label_values=label_values, preprocessing=preprocessing
+        "preset:test",
+        dims,
+        channels,
+        names,
+        (16,) * dims,
+        label_values=label_values,
+        preprocessing=preprocessing,
     )
 
 
@@ -55,7 +61,9 @@ def test_a_volume_for_a_2d_network_has_its_slices_first():
 
 
 def test_spacing_is_the_network_s():
-    prepared = prepare_image(volume((8, 8, 8)), spec_of(preprocessing=Preprocessing("none", spacing=(2.0, 1.0, 4.0))))
+    prepared = prepare_image(
+        volume((8, 8, 8)), spec_of(preprocessing=Preprocessing("none", spacing=(2.0, 1.0, 4.0)))
+    )
     assert prepared.array.shape == (1, 4, 8, 2)
 
 
@@ -126,7 +134,12 @@ def test_a_constant_image_becomes_zero():
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(None, None, [-7, 0, 3]), (-4.0, None, [-3, 0, 3]), (None, 5.0, [-7, 0, 1.5]), (-4.0, 5.0, [-3, 0, 1.5])],
+    [
+        (None, None, [-7, 0, 3]),
+        (-4.0, None, [-3, 0, 3]),
+        (None, 5.0, [-7, 0, 1.5]),
+        (-4.0, 5.0, [-3, 0, 1.5]),
+    ],
 )
 def test_fixed_normalisation(low, high, expected):
     how = Preprocessing("fixed", low=low, high=high, mean=2.0, std=2.0)
@@ -134,7 +147,9 @@ def test_fixed_normalisation(low, high, expected):
     np.testing.assert_allclose(normalise(array, how, together=False).ravel(), expected)
 
 
-@pytest.mark.parametrize(("kind", "full"), [(np.uint8, 255), (np.uint16, 65535), (np.int16, 32767), (np.float32, 1)])
+@pytest.mark.parametrize(
+    ("kind", "full"), [(np.uint8, 255), (np.uint16, 65535), (np.int16, 32767), (np.float32, 1)]
+)
 def test_unit_divides_by_the_type_s_maximum_not_the_image_s(kind, full):
     image = Image(np.full((1, 6, 7), 100, kind), Geometry((6, 7)), "dim")
     prepared = prepare_image(image, spec_of(dims=2, preprocessing=Preprocessing("unit")))
@@ -145,7 +160,11 @@ def test_unit_divides_by_the_type_s_maximum_not_the_image_s(kind, full):
 
 
 def label_of(array, affine=None) -> LabelMap:
-    return LabelMap(np.asarray(array, np.int32), Geometry(np.shape(array), np.eye(4) if affine is None else affine), "case")
+    return LabelMap(
+        np.asarray(array, np.int32),
+        Geometry(np.shape(array), np.eye(4) if affine is None else affine),
+        "case",
+    )
 
 
 @given(values=st.lists(st.integers(-5, 300), min_size=3, max_size=3, unique=True), seed=st.integers(0, 99))
@@ -160,20 +179,24 @@ def test_label_values_become_class_numbers(values, seed):
 def test_unknown_label_values_are_listed():
     array = np.zeros((4, 5, 6))
     array[0, 0, :4] = [1, 7, -1, 9]
-    with pytest.raises(InputError, match=r"case: label values \[-1, 7, 9\] are not in the data set's list \[0, 1, 2\]"):
+    with pytest.raises(
+        InputError, match=r"case: label values \[-1, 7, 9\] are not in the data set's list \[0, 1, 2\]"
+    ):
         prepare_label(label_of(array), volume(), spec_of())
 
 
 def test_instances_are_foreground():
     array = np.arange(120).reshape(4, 5, 6)
-    np.testing.assert_array_equal(prepare_label(label_of(array), volume(), spec_of(classes=2), True), array > 0)
+    np.testing.assert_array_equal(
+        prepare_label(label_of(array), volume(), spec_of(classes=2), True), array > 0
+    )
 
 
 def test_a_label_on_another_grid_is_refused():
     with pytest.raises(InputError, match=r"label's grid is \(4, 5, 7\), expected the image's \(4, 5, 6\)"):
         prepare_label(label_of(np.zeros((4, 5, 7))), volume(), spec_of())
     mirrored = np.diag([-1.0, 1, 1, 1])
-    with pytest.raises(InputError, match="case: the label lies up to 6.0 mm away from the image"):
+    with pytest.raises(InputError, match=r"case: the label lies up to 6.0 mm away from the image"):
         prepare_label(label_of(np.zeros((4, 5, 6)), mirrored), volume(), spec_of())
     near = np.eye(4)
     near[:3, 3] = 0.2
@@ -221,7 +244,9 @@ def test_bad_cases_are_reported_and_the_others_go_on(phantom_set):
 
 
 def test_no_usable_case_is_an_error(phantom_set):
-    with pytest.raises(InputError, match=r"None of 4 cases could be used. The first: phantom_000: 1 channels, expected 2"):
+    with pytest.raises(
+        InputError, match=r"None of 4 cases could be used. The first: phantom_000: 1 channels, expected 2"
+    ):
         gather_samples(phantom_set.cases.values(), spec_of(channels=2))
     with pytest.raises(InputError, match="The split is empty"):
         gather_samples([], spec_of())

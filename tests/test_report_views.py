@@ -124,6 +124,7 @@ def test_tilt_is_the_angle_to_the_nearest_axis() -> None:
 def test_block_mean_is_the_mean_of_each_block(factors: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
     made = block_mean(array, factors)
+    np.testing.assert_allclose(block_mean(np.asfortranarray(array), factors), made, rtol=1e-5)
     for index in np.ndindex(made.shape):
         block = array[tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))]
         assert made[index] == pytest.approx(block.mean(), rel=1e-5)

@@ -79,7 +79,9 @@ def test_logits_are_the_bare_networks_bit_for_bit():
     network = build_preset("resunet2d", 2, 3, widths=(4, 8)).eval()
     with torch.no_grad():
         expected = network(image(2, channels=2))
-    assert torch.equal(wrap(network, 3, spatial_dims=2, channels=2).segment(Batch(image(2, 2))).logits, expected)
+    assert torch.equal(
+        wrap(network, 3, spatial_dims=2, channels=2).segment(Batch(image(2, 2))).logits, expected
+    )
 
 
 def test_a_batch_equals_its_rows():
@@ -205,7 +207,7 @@ def test_the_divisor_is_found(times):
 
 def test_the_divisor_is_found_in_three_dimensions_and_divides_the_window():
     assert wrap(Halves((3, 3, 1)), 2, spatial_dims=3, window=(48, 48, 24)).spec.divisor == 8
-    with pytest.raises(ConfigError, match="The network failed|No divisor"):
+    with pytest.raises(ConfigError, match=r"The network failed|No divisor"):
         wrap(Halves((3, 3, 3)), 2, spatial_dims=3, window=(20, 20, 20))
 
 
@@ -261,7 +263,9 @@ def test_a_deep_copy_is_independent():
 
 
 def test_with_taps_keeps_everything_else():
-    segmenter = wrap(Normed(), ["background", "a", "b"], spatial_dims=2, taps=["image"], label_values=[0, 4, 7])
+    segmenter = wrap(
+        Normed(), ["background", "a", "b"], spatial_dims=2, taps=["image"], label_values=[0, 4, 7]
+    )
     again = segmenter.with_taps("auto")
     assert again.spec == replace(segmenter.spec, taps=("classifier:input",))
     assert again.widths == {"classifier:input": 4}
@@ -276,7 +280,7 @@ def test_presets_by_name():
     torch.manual_seed(0)
     assert build_preset("resunet2d", 1, 2).divisor == 16
     assert build_preset("resunet3d", 1, 2).divisor == 8
-    with pytest.raises(UnknownNameError, match="did you mean .*'resunet2d'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean .*'resunet2d'"):
         build_preset("resunet", 1, 2)
 
 

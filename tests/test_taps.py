@@ -251,7 +251,9 @@ def test_torchscript_has_only_image_and_logits():
         wrap(scripted, 3, spatial_dims=2, taps=["stem"])
 
 
-def grids(network: nn.Module, dims: int, classes: int = 3, **options) -> list[tuple[str, int, tuple[int, ...]]]:
+def grids(
+    network: nn.Module, dims: int, classes: int = 3, **options
+) -> list[tuple[str, int, tuple[int, ...]]]:
     """(name, channels, image side / tap side per axis) of the automatic taps."""
     segmenter = wrap(network, classes, spatial_dims=dims, **options)
     side = max(32, 2 * max(segmenter.spec.divisors))
@@ -286,7 +288,10 @@ def test_auto_taps_of_a_function_are_image_and_logits():
 class UpsampledLogits(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(6, 3, 1), nn.Upsample(scale_factor=4)
+            nn.Conv2d(1, 4, 3, 2, 1),
+            nn.Conv2d(4, 6, 3, 2, 1),
+            nn.Conv2d(6, 3, 1),
+            nn.Upsample(scale_factor=4),
         )
 
 
@@ -304,7 +309,10 @@ def monai_networks(dims: int) -> dict[str, tuple[nn.Module, list[int]]]:
         "UNet": (nets.UNet(**small, **unet), [24, 8, 3]),
         "UNet with residual units": (nets.UNet(**small, **unet, num_res_units=1), [24, 8, 3]),
         "BasicUNet": (nets.BasicUNet(**small, features=(4, 4, 6, 8, 10, 4)), [6, 4, 4]),
-        "SegResNet": (nets.SegResNet(**small, init_filters=8, blocks_down=(1, 1, 1), blocks_up=(1, 1)), [16, 8, 8]),
+        "SegResNet": (
+            nets.SegResNet(**small, init_filters=8, blocks_down=(1, 1, 1), blocks_up=(1, 1)),
+            [16, 8, 8],
+        ),
         "DynUNet": (build_preset(f"dynunet{dims}d", 1, 3, widths=(4, 6, 8, 8)), [8, 6, 4]),
     }
     if dims == 2:  # at 64^3 it takes a minute

@@ -79,6 +79,13 @@ def run(folder: Path | None, config=QUICK, loss=cross_entropy, validate=accuracy
 # ---- resume
 
 
+@pytest.fixture(autouse=True)
+def without_tensorboard(request, monkeypatch):
+    """Importing it takes longer than all these trainings; one test keeps it."""
+    if "tensorboard" not in request.node.name:
+        monkeypatch.setattr("sfumato.training.reporting._tensorboard", lambda folder: None)
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("moment", ["in a step", "at a boundary"])
 @pytest.mark.parametrize("epoch", [0, 1, 3])
@@ -151,7 +158,7 @@ def test_the_best_epoch_is_kept():
 
 def test_without_validation_the_last_epoch_is_kept():
     """And the whole loop equals one written out."""
-    last = train(network(), loss, SAMPLER.batch, STEPS, QUICK)
+    last = train(network(), cross_entropy, SAMPLER.batch, STEPS, QUICK)
     twin, average = network(), network()
     optimiser = torch.optim.AdamW(twin.parameters(), QUICK.learning_rate, weight_decay=QUICK.weight_decay)
     twin.train()
@@ -215,17 +222,24 @@ def test_frozen_parts_are_left_alone_statistics_included():
 
 
 def test_gradients_are_clipped():
-    config = replace(QUICK, epochs=1, optimiser="sgd", weight_decay=0.0, warmup=0, clip=0.5, average=0.0, learning_rate=0.1)
+    config = replace(
+        QUICK, epochs=1, optimiser="sgd", weight_decay=0.0, warmup=0, clip=0.5, average=0.0, learning_rate=0.1
+    )
     module = nn.Conv2d(1, 2, 1)
     start = torch.cat([p.detach().flatten() for p in module.parameters()])
     huge = lambda m, b, s: {"total": 1e6 * cross_entropy(m, b, s)["total"]}
     after = train(module, huge, SAMPLER.batch, 1, config)
     moved = torch.cat([p.detach().flatten() for p in after.parameters()]) - start
-    assert moved.norm().item() == pytest.approx(0.1 * 1.99 * 0.5, rel=1e-4)  # Nesterov's first step is 1 + momentum
+    assert moved.norm().item() == pytest.approx(
+        0.1 * 1.99 * 0.5, rel=1e-4
+    )  # Nesterov's first step is 1 + momentum
 
 
 @given(
-    schedule=st.sampled_from(["cosine", "poly"]), warmup=st.integers(0, 20), total=st.integers(1, 60), final=st.floats(0, 1e-3)
+    schedule=st.sampled_from(["cosine", "poly"]),
+    warmup=st.integers(0, 20),
+    total=st.integers(1, 60),
+    final=st.floats(0, 1e-3),
 )
 @REPEATABLE
 def test_learning_rates(schedule, warmup, total, final):
@@ -261,14 +275,18 @@ def test_other_settings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"other settings \(epochs, learning_rate\); choose another folder"):
         run(tmp_path, replace(QUICK, learning_rate=1e-4))
     with pytest.raises(ConfigError, match="steps_per_epoch"):
-        train(network(), cross_entropy, SAMPLER.batch, STEPS + 1, replace(QUICK, epochs=1), tmp_path, accuracy)
+        train(
+            network(), cross_entropy, SAMPLER.batch, STEPS + 1, replace(QUICK, epochs=1), tmp_path, accuracy
+        )
     run(tmp_path, replace(QUICK, epochs=1, device="auto"))  # another machine may go on
 
 
-@pytest.mark.parametrize("content", [b"", b"damaged", pickle.dumps({"module": 1})], ids=["empty", "damaged", "pickled"])
+@pytest.mark.parametrize(
+    "content", [b"", b"damaged", pickle.dumps({"module": 1})], ids=["empty", "damaged", "pickled"]
+)
 def test_foreign_checkpoints_are_refused(tmp_path, content):
     (tmp_path / "checkpoint.safetensors").write_bytes(content)
-    with pytest.raises(StorageError, match="not a checkpoint of this run .* delete it to start anew"):
+    with pytest.raises(StorageError, match=r"not a checkpoint of this run .* delete it to start anew"):
         run(tmp_path)
 
 
@@ -289,7 +307,7 @@ def test_a_full_disk_spares_the_checkpoint_before(tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.training.checkpoint.save_file", full)
     module = network()
     optimiser = torch.optim.SGD(module.parameters(), 0.1)
-    with pytest.raises(StorageError, match="cannot be written .*No space left"):
+    with pytest.raises(StorageError, match=r"cannot be written .*No space left"):
         save_checkpoint(tmp_path / "checkpoint.safetensors", {"module": module.state_dict()}, optimiser, {})
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
 
@@ -310,7 +328,9 @@ def test_optimiser_state_round_trip(tmp_path, kind):
     first, second = make(one), make(other)
     for number in range(3):
         step(one, first, number)
-    save_checkpoint(tmp_path / "c.safetensors", {"module": one.state_dict()}, first, {"step": 3, "best": -math.inf})
+    save_checkpoint(
+        tmp_path / "c.safetensors", {"module": one.state_dict()}, first, {"step": 3, "best": -math.inf}
+    )
     state = load_checkpoint(tmp_path / "c.safetensors", {"module": other}, second)
     assert state == {"step": 3, "best": -math.inf}
     for index, entry in first.state_dict()["state"].items():
@@ -375,7 +395,9 @@ def test_rows_may_differ_in_their_columns(tmp_path):
         report.epoch(0, {"total": 1.0}, {"score": 0.5, "dice_a": 0.5}, 1.0, 0.1)
         report.epoch(1, {"total": 0.5}, {"score": 0.6, "dice_b": 0.6}, 1.0, 0.1)
         report.epoch(2, {"total": 0.4}, {"score": 0.7, "dice_a": 0.8, "dice_b": 0.6}, 1.0, 0.1)
-        report.epoch(1, {"total": 0.3}, {"score": 0.9}, 1.0, 0.1)  # killed before its checkpoint, and done again
+        report.epoch(
+            1, {"total": 0.3}, {"score": 0.9}, 1.0, 0.1
+        )  # killed before its checkpoint, and done again
     rows = rows_of(tmp_path / "log.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["score"] for row in rows] == ["0.5", "0.9"]
@@ -409,7 +431,10 @@ def test_batches_depend_on_seed_and_step_alone():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 6])
 def test_every_sample_is_drawn_once_per_pass(batch_size):
-    marked = [Sample(np.full((1, 4, 4), n, np.float32), np.zeros((4, 4), np.int16), str(n), str(n)) for n in range(6)]
+    marked = [
+        Sample(np.full((1, 4, 4), n, np.float32), np.zeros((4, 4), np.int16), str(n), str(n))
+        for n in range(6)
+    ]
     sampler = PatchSampler(marked, (4, 4), batch_size)
     assert sampler.steps_per_epoch == 6 / batch_size
     for epoch in range(3):
@@ -447,13 +472,17 @@ def test_rare_classes_are_drawn_as_often_as_common_ones():
 
 
 @given(
-    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)), patch=st.tuples(st.integers(1, 9), st.integers(1, 9)), step=st.integers(0, 50)
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    patch=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    step=st.integers(0, 50),
 )
 @REPEATABLE
 def test_patches_are_cut_from_the_image_and_padded_with_zeros(grid, patch, step):
     values = np.arange(1, 1 + np.prod(grid), dtype=np.float32).reshape(grid)
     sample = Sample(values[None], values.astype(np.int16), "a", "a")
-    image, label = (t.numpy()[0] for t in (lambda b: (b.image, b.label))(PatchSampler([sample], patch, 1).batch(step)))
+    image, label = (
+        t.numpy()[0] for t in (lambda b: (b.image, b.label))(PatchSampler([sample], patch, 1).batch(step))
+    )
     assert image.shape == (1, *patch)
     np.testing.assert_array_equal(image[0], label)
     overlap = tuple(min(n, p) for n, p in zip(grid, patch, strict=True))
@@ -462,7 +491,9 @@ def test_patches_are_cut_from_the_image_and_padded_with_zeros(grid, patch, step)
     first = inside[0]
     cut = label[tuple(slice(f, f + n) for f, n in zip(first, overlap, strict=True))]
     origin = np.argwhere(values == cut[0, 0])[0]
-    np.testing.assert_array_equal(cut, values[tuple(slice(o, o + n) for o, n in zip(origin, overlap, strict=True))])
+    np.testing.assert_array_equal(
+        cut, values[tuple(slice(o, o + n) for o, n in zip(origin, overlap, strict=True))]
+    )
 
 
 def test_crops_reach_outside():
@@ -535,7 +566,9 @@ def test_segmentation_loss_is_dice_plus_cross_entropy(link):
     torch.manual_seed(0)
     logits = torch.randn(2, 2 if link is Link.SOFTMAX else 1, 6, 7)
     label = torch.randint(0, 2, (2, 6, 7))
-    loss = segmentation_loss(link, 2)(lambda image: logits, Batch(torch.zeros(2, 1, 6, 7), label=label), 0)["total"]
+    loss = segmentation_loss(link, 2)(lambda image: logits, Batch(torch.zeros(2, 1, 6, 7), label=label), 0)[
+        "total"
+    ]
     foreground = logits.softmax(1)[:, 1] if link is Link.SOFTMAX else logits[:, 0].sigmoid()
     dice = 1 - (2 * (foreground * label).sum() + 1e-5) / (foreground.sum() + label.sum() + 1e-5)
     if link is Link.SOFTMAX:
@@ -567,13 +600,17 @@ def test_validation_is_the_mean_dice_of_classes_that_occur():
     found = [np.array([[0, 1, 0, 2]]), np.array([[0, 1, 0, 0]])]
     cases = [Sample(np.zeros((1, 1, 4), np.float32), label, str(n), str(n)) for n, label in enumerate(labels)]
     answers = iter(found)
-    values = dice_validation(cases, lambda module, image: next(answers), ("background", "a", "b", "c"))(nn.Identity())
+    values = dice_validation(cases, lambda module, image: next(answers), ("background", "a", "b", "c"))(
+        nn.Identity()
+    )
     a, b = np.mean([2 / 3, 1]), 1.0  # b is in the first case only, c in none
     assert values == pytest.approx({"score": (a + b) / 2, "dice_a": a, "dice_b": b})
 
 
 def test_validation_without_foreground_has_no_score():
     cases = [Sample(np.zeros((1, 1, 4), np.float32), np.zeros((1, 4), np.int16), "a", "a")]
-    values = dice_validation(cases, lambda module, image: np.zeros((1, 4), int), ("background", "a"))(nn.Identity())
+    values = dice_validation(cases, lambda module, image: np.zeros((1, 4), int), ("background", "a"))(
+        nn.Identity()
+    )
     assert math.isnan(values["score"])
     assert set(values) == {"score"}

@@ -8,7 +8,7 @@
 set -euo pipefail
 data=$1 runs=$2 here=$(dirname "$0")
 sfumato train --data "$data" --preset resunet2d --instances --classes nucleus --batch-size 4 --augment 2 \
-  --samples-per-epoch 240 --epochs 16 --out "$runs/nuclei"
+  --samples-per-epoch 200 --epochs 10 --out "$runs/nuclei"
 sfumato fit perturbation_head --segmenter "$runs/nuclei" --data "$data" --instances --out "$runs/nuclei-swu"
 sfumato evaluate "$runs/nuclei-swu" --data "$data" --split test --out "$runs/nuclei-results"
 python "$here/../ship.py" "$runs/nuclei-swu" "$here/card.json" nuclei

@@ -20,6 +20,7 @@ from .interfaces import Method
 from .registry import get_method
 from .segmenters.load import load_network, rebuild
 from .segmenters.spec import SegmenterSpec
+from .segmenters.state import fill
 from .segmenters.torchscript import save_torchscript
 from .segmenters.wrap import FrozenSegmenter
 
@@ -193,12 +194,7 @@ def load_segmenter_folder(folder: Path, allow_pickle: bool = False) -> FrozenSeg
     spec = SegmenterSpec.from_json(content.get("spec", {}))
     module = rebuild(spec, folder, allow_pickle)
     if not isinstance(module, torch.jit.ScriptModule):
-        try:
-            module.load_state_dict(load_tensors(folder / WEIGHTS_FILE))
-        except RuntimeError as error:
-            raise StorageError(
-                f"{folder}: the weights do not fit the network {spec.source} ({error})."
-            ) from error
+        fill(module, load_tensors(folder / WEIGHTS_FILE), folder)
     if fingerprint(module) != content.get("fingerprint"):
         raise StorageError(
             f"{folder}: the weights are not those that were saved; the folder was changed or damaged."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,9 +74,10 @@ def decoding(path: Path, format_name: str) -> Iterator[None]:
         raise InputError(f"{path.name}: there is no such file; check the path {path}.") from error
     except Exception as error:
         # On damaged bytes decoders raise struct.error, KeyError, IndexError, MemoryError and more.
+        said = textwrap.shorten(str(error).replace(str(path), path.name), 200)
         raise InputError(
-            f"{path.name}: not a readable {format_name} ({type(error).__name__}: {error}); it may be "
-            "truncated or damaged, export it again."
+            f"{path.name}: not a readable {format_name} ({type(error).__name__}: {said}); it may be truncated "
+            "or damaged, export it again."
         ) from error
 
 

@@ -134,7 +134,10 @@ def _codes(grid: np.ndarray, slope: float, offset: float, name: str) -> np.ndarr
     if grid.dtype == np.uint8:
         return grid
     check_finite(grid, name)
-    return np.clip(np.rint((grid.astype(np.float32) - offset) / slope), 0, 255).astype(np.uint8)
+    codes = np.empty(grid.shape, np.uint8)
+    for source, target in zip(grid, codes, strict=True):  # plane by plane: no float copy of a large map
+        target[...] = np.clip(np.rint((source.astype(np.float32) - offset) / slope), 0, 255)
+    return codes
 
 
 def _storable(grid: np.ndarray, name: str) -> np.ndarray:

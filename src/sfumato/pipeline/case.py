@@ -23,7 +23,7 @@ from ..types import Batch, Kind, Segmentation
 from .memory import MemoryPlan, check_memory, chunk_planes, plan_memory
 from .prepare import Prepared, prepare_image
 from .result import CaseResult
-from .windows import WindowPlan, blended_slabs, crop_padding, plan_windows
+from .windows import WindowPlan, blended_slabs, plan_windows
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,12 @@ def _chunks(
     assert isinstance(segmenter, FrozenSegmenter)
     axis = plan.axis
     size = chunk_planes(int(np.prod(plan.grid)) // plan.grid[axis])
-    for at, slab in blended_slabs(prepared.array, plan, run, window_batch):
-        slab = {name: crop_padding(value, plan) for name, value in slab.items()}
-        planes = slab["logits"].shape[1 + axis]
-        for first in range(0, planes, size):
-            count = min(size, planes - first)
-            part = {k: v.narrow(1 + axis, first, count).float().unsqueeze(0) for k, v in slab.items()}
-            index = [slice(None)] * prepared.array.ndim
-            index[1 + axis] = slice(at + first, at + first + count)
-            batch = Batch(torch.from_numpy(prepared.array[tuple(index)]).unsqueeze(0))
-            yield axis, at + first, batch, Segmentation(part.pop("logits"), segmenter.spec.link, part)
+    for first, slab in blended_slabs(prepared.array, plan, run, window_batch, size):
+        part = {name: value.float().unsqueeze(0) for name, value in slab.items()}
+        index = [slice(None)] * prepared.array.ndim
+        index[1 + axis] = slice(first, first + part["logits"].shape[2 + axis])
+        batch = Batch(torch.from_numpy(prepared.array[tuple(index)]).unsqueeze(0))
+        yield axis, first, batch, Segmentation(part.pop("logits"), segmenter.spec.link, part)
 
 
 class _Results:
@@ -133,6 +129,10 @@ class _Results:
             for kind in method.spec.maps
         }
         self.sums = {kind: torch.zeros(1, 4, dtype=torch.float64) for kind in method.spec.scores}
+
+    def take(self, name: str) -> np.ndarray:
+        """Hand an array on and forget it."""
+        return self.__dict__.pop(name)
 
     def add(self, axis: int, first: int, batch: Batch, segmentation: Segmentation) -> None:
         with torch.inference_mode():
@@ -165,12 +165,13 @@ def _on_file_grid(
     assert isinstance(segmenter, FrozenSegmenter)
     scores = {kind: float(score_from_sums(kind, sums)[0]) for kind, sums in found.sums.items()}
     grid = prepared.grid
-    segmentation = grid.to_file(found.segmentation[None], order=0)[0]
-    probability = grid.to_file(found.probability, order=1)
-    maps = {kind: grid.to_file(value[None], order=1)[0] for kind, value in found.maps.items()}
+    segmentation = grid.to_file(found.take("segmentation")[None], order=0)[0]
+    probability = grid.to_file(found.take("probability"), order=1)
+    # One by one, each network-grid map let go before the next is turned: memory holds them once.
+    maps = {kind: grid.to_file(found.maps.pop(kind)[None], order=1)[0] for kind in tuple(found.maps)}
     decision = rule.decide(scores[Kind(rule.kind)]) if rule is not None else None
     volumes = _volumes(segmentation, probability, segmenter.spec.classes, image.geometry.voxel_ml)
-    warnings = () if (found.segmentation > 0).any() else ("Nothing was segmented: the prediction is empty.",)
+    warnings = () if segmentation.any() else ("Nothing was segmented: the prediction is empty.",)
     return CaseResult(
         image,
         segmenter.spec.classes,
@@ -188,10 +189,12 @@ def _on_file_grid(
 def _volumes(
     segmentation: np.ndarray, probability: np.ndarray, classes: tuple[str, ...], voxel_ml: float
 ) -> dict[str, tuple[float, float]]:
-    counts = np.bincount(segmentation.ravel(), minlength=len(classes))
     scale = 255.0 if probability.dtype == np.uint8 else 1.0
     return {
-        name: (float(counts[c] * voxel_ml), float(probability[c].sum(dtype=np.float64) / scale * voxel_ml))
+        name: (
+            np.count_nonzero(segmentation == c) * voxel_ml,
+            float(probability[c].sum(dtype=np.float64)) / scale * voxel_ml,
+        )
         for c, name in enumerate(classes)
         if c > 0
     }

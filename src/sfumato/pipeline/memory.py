@@ -13,8 +13,10 @@ from .windows import WindowPlan
 FINISHED = {"labels": 1, "probability": 1, "error": 1, "map": 2}
 """Bytes per voxel of finished results: uint8 labels, uint8 per class, uint8 error, float16 per further map."""
 FINISHED_FLOAT = {"labels": 1, "probability": 4, "error": 4, "map": 4}
-WORKING = 24
-"""float32 temporaries per class and voxel while one slab is turned into maps, counted on the chunk."""
+WORKING = 400
+"""Bytes of temporaries per voxel of the chunk of planes that is turned into maps, whatever the image's size."""
+CHUNK = 1 << 14
+"""Voxels of such a chunk, at least one plane."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,25 @@ class MemoryPlan:
         voxels: of the grid.
         finished: bytes of the results that are kept to the end.
         buffers: bytes of the planes that are being blended.
+        waiting: bytes of the results that are not filled, so not yet taken, while those planes are in flight.
         chunk: bytes of temporaries while a chunk of planes is turned into maps.
     """
 
     voxels: int
     finished: int
     buffers: int
+    waiting: int
     chunk: int
 
     @property
     def total(self) -> int:
-        """Bytes at the peak, when the last planes are blended and nearly everything else is finished."""
-        return self.finished + self.buffers + self.chunk
+        """Bytes at the peak: just before the last planes are handed on, or at the very end."""
+        return max(self.finished, self.finished - self.waiting + self.buffers) + self.chunk
 
     @property
     def bytes_per_voxel(self) -> float:
-        """Of the total."""
-        return self.total / max(1, self.voxels)
+        """What grows with the image, so without the chunk."""
+        return (self.total - self.chunk) / max(1, self.voxels)
 
     def say(self) -> str:
         """One line for people."""
@@ -73,12 +77,13 @@ def plan_memory(
     )
     half = 2 if plan.count > 1 else 4
     buffers = plane * side * (4 * spec.logit_channels + half * responses)
-    return MemoryPlan(voxels, finished, buffers, WORKING * classes * chunk_planes(plane) * plane)
+    waiting = finished * side // plan.grid[plan.axis]
+    return MemoryPlan(voxels, finished, buffers, waiting, WORKING * chunk_planes(plane) * plane)
 
 
 def chunk_planes(plane: int) -> int:
-    """Planes turned into maps at once: about 64 thousand voxels, at least one plane."""
-    return max(1, (1 << 16) // max(1, plane))
+    """Planes turned into maps at once: at most `CHUNK` voxels, but at least one plane."""
+    return max(1, CHUNK // max(1, plane))
 
 
 def check_memory(plan: MemoryPlan, limit_gib: float | None, name: str) -> None:

@@ -117,7 +117,9 @@ def normalise(array: np.ndarray, how: Preprocessing, together: bool, full: float
     axes = None if together else tuple(range(1, array.ndim))
     if how.percentiles is not None:
         low, high = np.percentile(array, how.percentiles, axis=axes, keepdims=True)
-        array = np.clip(array, low, high)
+        array = np.clip(array, low.astype(np.float32), high.astype(np.float32))
     mean = array.mean(axis=axes, keepdims=True, dtype=np.float64)
-    std = array.std(axis=axes, keepdims=True, dtype=np.float64)
-    return ((array - mean) / np.maximum(std, 1e-6)).astype(np.float32)
+    centred = array - mean.astype(np.float32)
+    variance = np.square(centred).mean(axis=axes, keepdims=True, dtype=np.float64)
+    centred /= np.maximum(np.sqrt(variance), 1e-6).astype(np.float32)
+    return centred

@@ -82,7 +82,7 @@ def plan_windows(
             starts.append((-((side - size) // 2),))
         else:
             count = int(np.ceil((size - side) / max(1, int(side * (1 - overlap))))) + 1
-            starts.append(tuple(int(round(s)) for s in np.linspace(0, size - side, count)))
+            starts.append(tuple(np.rint(np.linspace(0, size - side, count)).astype(int).tolist()))
     weights = tuple(_axis_weights(n, w, s) for n, w, s in zip(grid, sides, starts, strict=True))
     axis = 0 if flat else int(np.argmax([n / w for n, w in zip(grid, sides, strict=True)]))
     return WindowPlan(tuple(grid), tuple(sides), tuple(starts), weights, axis, flat)
@@ -99,39 +99,50 @@ def _axis_weights(size: int, side: int, starts: tuple[int, ...]) -> np.ndarray:
 
 
 def blended_slabs(
-    image: np.ndarray, plan: WindowPlan, run: Run, window_batch: int = 1
+    image: np.ndarray, plan: WindowPlan, run: Run, window_batch: int = 1, thickness: int | None = None
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Run a network over all windows and yield each plane of the blended result exactly once, in order.
+
+    Planes are kept one by one and dropped as they are handed on, so memory holds the planes that a later window
+    touches and nothing else.
 
     Args:
         image: (channels, *grid) float32.
         plan: where the windows lie.
         run: the network; called with at most `window_batch` windows.
         window_batch: windows per call.
+        thickness: most planes handed on at once; all that are finished by default.
 
     Yields:
-        The first plane's position along `plan.axis`, and named maps (maps, *slab), with the padding of
-        `crop_padding` along the other axes. Logits are float32. Other maps of several windows are
-        float16 unless they exceed `HALF_LIMIT`: half the memory for an error of at most 1e-3 of the largest
-        value (root mean square 3e-4, measured at an overlap of one half).
+        The first plane's position along `plan.axis`, and named maps (maps, *slab). Logits are float32. Other maps
+        of several windows are float16 unless they exceed `HALF_LIMIT`: half the memory for an error of at most
+        1e-3 of the largest value (root mean square 3e-4, measured at an overlap of one half).
     """
     axis, starts = plan.axis, plan.starts[plan.axis]
     # Slices of a volume do not overlap, so several may share a call.
     group = max(1, window_batch * len(starts) // plan.count) if plan.flat else 1
-    buffers: dict[str, Tensor] = {}
+    planes: dict[int, dict[str, Tensor]] = {}
     for first in range(0, len(starts), group):
         after = min(first + group, len(starts))
         rows = [range(first, after) if a == axis else range(len(s)) for a, s in enumerate(plan.starts)]
         places = list(product(*rows))
         for chunk in (places[i : i + window_batch] for i in range(0, len(places), window_batch)):
             outputs = run(torch.from_numpy(np.stack([_cut(image, plan, place) for place in chunk])))
-            _accumulate(buffers, outputs, plan, chunk, first, group)
+            for name, values in outputs.items():
+                _accumulate(planes, name, values.detach().float().cpu(), plan, chunk)
         stop = plan.grid[axis] if after == len(starts) else starts[after]
-        # The buffer begins at the group's first window, with padding when the image is smaller than a window.
-        padding, done = max(-starts[first], 0), stop - max(starts[first], 0)
-        yield max(starts[first], 0), {k: v.narrow(1 + axis, padding, done) for k, v in buffers.items()}
-        if after < len(starts):
-            buffers = {k: _shift(v, 1 + axis, done) for k, v in buffers.items()}
+        for at in range(max(starts[first], 0), stop, thickness or stop):
+            yield at, _stacked(planes, range(at, min(at + (thickness or stop), stop)), 1 + axis)
+
+
+def _stacked(planes: dict[int, dict[str, Tensor]], positions: range, axis: int) -> dict[str, Tensor]:
+    taken = [planes.pop(position) for position in positions]
+    joined = {}
+    for name in taken[0]:
+        kinds = {plane[name].dtype for plane in taken}
+        parts = [plane[name] if len(kinds) == 1 else plane[name].float() for plane in taken]
+        joined[name] = torch.stack(parts, dim=axis)
+    return joined
 
 
 def _cut(image: np.ndarray, plan: WindowPlan, place: tuple[int, ...]) -> np.ndarray:
@@ -146,48 +157,29 @@ def _cut(image: np.ndarray, plan: WindowPlan, place: tuple[int, ...]) -> np.ndar
 
 
 def _accumulate(
-    buffers: dict[str, Tensor],
-    outputs: Mapping[str, Tensor],
+    planes: dict[int, dict[str, Tensor]],
+    name: str,
+    values: Tensor,
     plan: WindowPlan,
     chunk: list[tuple[int, ...]],
-    first: int,
-    group: int,
 ) -> None:
-    for name, values in outputs.items():
-        values = values.detach().float().cpu()
-        values = values.unsqueeze(2) if plan.flat else values
-        if name not in buffers:
-            half = name != "logits" and plan.count > 1
-            buffers[name] = _buffer(plan, values.shape[1], group, torch.float16 if half else torch.float32)
-        if buffers[name].dtype == torch.float16 and values.abs().max() > HALF_LIMIT:
-            buffers[name] = buffers[name].float()
-        for row, place in zip(values, chunk, strict=True):
-            region, weight = [slice(None)], torch.ones(())
-            for a, i in enumerate(place):
-                origin = plan.starts[a][first] if a == plan.axis else min(plan.starts[a][0], 0)
-                begin = plan.starts[a][i] - origin
-                region.append(slice(begin, begin + plan.window[a]))
-                weight = weight.unsqueeze(-1) * torch.from_numpy(plan.weights[a][i])
-            buffers[name][tuple(region)] += row * weight
-
-
-def _buffer(plan: WindowPlan, maps: int, group: int, kind: torch.dtype) -> Tensor:
-    sides = [max(n, w) for n, w in zip(plan.grid, plan.window, strict=True)]
-    sides[plan.axis] = plan.window[plan.axis] + group - 1
-    return torch.zeros(maps, *sides, dtype=kind)
-
-
-def _shift(buffer: Tensor, axis: int, done: int) -> Tensor:
-    # Planes handed on are dropped; consumers may still hold them, so a fresh buffer is filled.
-    fresh = torch.zeros_like(buffer)
-    kept = max(0, buffer.shape[axis] - done)
-    fresh.narrow(axis, 0, kept).copy_(buffer.narrow(axis, buffer.shape[axis] - kept, kept))
-    return fresh
-
-
-def crop_padding(maps: Tensor, plan: WindowPlan) -> Tensor:
-    """Cut off a slab's padding along the axes other than `plan.axis`: windows may exceed the image."""
-    for a, (n, starts) in enumerate(zip(plan.grid, plan.starts, strict=True)):
-        if a != plan.axis:
-            maps = maps.narrow(1 + a, max(-starts[0], 0), n)
-    return maps
+    values = values.unsqueeze(2) if plan.flat else values
+    small = name != "logits" and plan.count > 1 and float(values.abs().max()) <= HALF_LIMIT
+    sides = [n for a, n in enumerate(plan.grid) if a != plan.axis]
+    for row, place in zip(values, chunk, strict=True):
+        inside, region, weight = [slice(None)], [slice(None)], torch.ones(())
+        for a, i in enumerate(place):
+            begin, end = plan.starts[a][i], min(plan.starts[a][i] + plan.window[a], plan.grid[a])
+            inside.append(slice(max(-begin, 0), end - begin))
+            region.append(slice(max(begin, 0), end))
+            weight = weight.unsqueeze(-1) * torch.from_numpy(plan.weights[a][i])
+        weighted = (row * weight)[tuple(inside)]
+        first = region.pop(1 + plan.axis).start
+        for offset, plane in enumerate(weighted.unbind(1 + plan.axis)):
+            blended = planes.setdefault(first + offset, {})
+            if name not in blended:
+                kind = torch.float16 if small else torch.float32
+                blended[name] = torch.zeros(row.shape[0], *sides, dtype=kind)
+            if blended[name].dtype == torch.float16 and not small:
+                blended[name] = blended[name].float()
+            blended[name][tuple(region)] += plane

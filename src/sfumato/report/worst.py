@@ -24,6 +24,8 @@ def block_mean(array: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
     """
     if all(f == 1 for f in factors):
         return array.astype(np.float32)
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        return block_mean(array.T, factors[::-1]).T  # in the order in which it lies in memory
     # One slab at a time: a large map is never held twice.
     slabs = [
         _sums(array[first : first + factors[0]].sum(axis=0, dtype=np.float32), factors[1:])

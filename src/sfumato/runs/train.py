@@ -16,7 +16,7 @@ from ..datasets.splits import PATIENT_PATTERN, out_of_fold
 from ..errors import ConfigError
 from ..imaging import read_image, read_label
 from ..pipeline.samples import gather_samples, slices_of
-from ..pipeline.windows import blended_slabs, crop_padding, plan_windows
+from ..pipeline.windows import blended_slabs, plan_windows
 from ..segmenters.presets import PRESET_DIMS, PRESETS, build_preset
 from ..segmenters.spec import Preprocessing, SegmenterSpec
 from ..segmenters.wrap import auto_taps
@@ -244,8 +244,6 @@ def segment_array(network: nn.Module, image: np.ndarray, spec: SegmenterSpec) ->
 
     slabs = [
         (slab["logits"] > 0)[0].long() if threshold else slab["logits"].argmax(0)
-        for _, slab in (
-            (at, {"logits": crop_padding(s["logits"], plan)}) for at, s in blended_slabs(image, plan, run)
-        )
+        for _, slab in blended_slabs(image, plan, run)
     ]
     return torch.cat(slabs, dim=plan.axis).numpy()

@@ -83,12 +83,17 @@ def find_divisor(module: nn.Module, channels: int, logit_channels: int, window: 
         image = blank_image(module, channels, sides)
         try:
             with torch.no_grad():
-                main_logits(module(image), logit_channels, sides)
+                output = module(image)
+        except Exception as error:  # networks raise whatever their libraries raise
+            failure = network_failure(image, error)
+            continue
+        try:
+            main_logits(output, logit_channels, sides)
             return divisor
         except ConfigError as error:
             failure = error
-        except Exception as error:  # networks raise whatever their libraries raise
-            failure = network_failure(image, error)
+            if any(tuple(t.shape[2:]) == tuple(sides) for t in _tensors(output)):
+                break  # the grid is right, so no other divisor helps
     raise failure or ConfigError(f"No divisor fits window={tuple(window)}; pass divisor.")
 
 

@@ -81,7 +81,7 @@ def wrap(
     sides, divisor = spec.window, divisor if isinstance(divisor, int) else tuple(divisor)
     if not window:
         divisors = (divisor,) * spatial_dims if isinstance(divisor, int) else divisor
-        sides = tuple(n // d * d or d for n, d in zip(sides, divisors, strict=False))
+        sides = tuple(n // max(d, 1) * d or d for n, d in zip(sides, divisors, strict=False))
     spec = replace(spec, divisor=divisor, window=sides)
     named = named_taps(taps)
     return FrozenSegmenter(network, replace(spec, taps=auto_taps(network, spec) if named is None else named))

@@ -114,6 +114,18 @@ def tail_dense_bins(count: int, bins: int, smallest: int = 50) -> np.ndarray:
     return np.array(keep) if len(keep) > 1 else np.array([0, count])
 
 
+def average_ties(ordered: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Replace the values of equal scores by their mean, so that no order among them is invented.
+
+    Example:
+        >>> average_ties(np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.0, 0.0])).tolist()
+        [0.0, 0.5, 0.5]
+    """
+    first = np.flatnonzero(np.append(True, np.diff(ordered) > 0))
+    size = np.diff(np.append(first, len(ordered)))
+    return np.repeat(np.add.reduceat(value, first) / size, size)
+
+
 class ErrorTable(nn.Module):
     """A monotone map from ranking score to the probability of being wrong, as a table of knots.
 
@@ -149,22 +161,25 @@ class ErrorTable(nn.Module):
                 "No labelled voxel in the calibration cases, expected some; check the labels for -1."
             )
         ordered, order = torch.sort(score.detach().double().cpu())
-        hits = wrong.cpu().double()[order]
+        hits = average_ties(ordered.numpy(), wrong.cpu().double()[order].numpy())
         edges = tail_dense_bins(ordered.numel(), self.scores.numel())
         size = np.diff(edges)
-        rate = np.diff(np.concatenate([[0.0], hits.cumsum(0).numpy()])[edges]) / size
+        rate = np.diff(np.concatenate([[0.0], np.cumsum(hits)])[edges]) / size
         centre = np.diff(np.concatenate([[0.0], ordered.cumsum(0).numpy()])[edges]) / size
         levels, blocks = pool_adjacent_violators(rate, size)
         first = np.concatenate([[0], np.cumsum(blocks)[:-1]])
         mass = np.add.reduceat(size, first)
         knots = np.add.reduceat(centre * size, first) / mass
-        self._store(knots, levels, float(ordered[0]))
+        self._store(knots, levels, float(ordered[0]), float(mass[0]))
 
-    def _store(self, knots: np.ndarray, levels: np.ndarray, lowest: float) -> None:
-        if lowest < knots[0] and len(knots) < self.scores.numel():
-            # The lowest block holds most voxels: let it rise from zero, or they would all tie.
+    def _store(self, knots: np.ndarray, levels: np.ndarray, lowest: float, mass: float) -> None:
+        # The lowest block holds most voxels: it rises from zero to half an error at least, or they would all tie.
+        if levels[0] == 0 and len(levels) > 1:
+            levels[0] = min(0.5 / mass, 0.5 * levels[1])
+        if len(knots) < self.scores.numel():
             knots, levels = np.concatenate([[lowest], knots]), np.concatenate([[0.0], levels])
+        knots = knots.astype(np.float32)
+        last_of_tie = np.append(np.diff(knots) > 0, True)
         count = self.scores.numel()
-        padded = [np.concatenate([a, np.full(count - len(a), a[-1])]) for a in (knots, levels)]
-        self.scores.copy_(torch.from_numpy(padded[0]))
-        self.chances.copy_(torch.from_numpy(padded[1]))
+        for buffer, values in ((self.scores, knots[last_of_tie]), (self.chances, levels[last_of_tie])):
+            buffer.copy_(torch.from_numpy(np.pad(values, (0, count - len(values)), mode="edge")))

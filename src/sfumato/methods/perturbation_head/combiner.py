@@ -53,7 +53,10 @@ class LearnedCombiner(nn.Module):
     ) -> Float[Tensor, "batch voxels"]:
         """The correction to the ranking map, in its units."""
         energies = [torch.log1p(epi / ENERGY_UNIT), torch.log1p(res / ENERGY_UNIT), torch.log1p(calibration)]
-        x = torch.cat([torch.stack([*energies, entropy_n, weight, margin, doubt / DOUBT_UNIT], dim=1), unit_probes], dim=1)
+        x = torch.cat(
+            [torch.stack([*energies, entropy_n, weight, margin, doubt / DOUBT_UNIT], dim=1), unit_probes],
+            dim=1,
+        )
         hidden = F.gelu(pointwise(self.second, F.gelu(pointwise(self.first, x))))
         return (pointwise(self.last, hidden) + pointwise(self.straight, x))[:, 0]
 

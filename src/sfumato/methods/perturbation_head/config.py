@@ -50,7 +50,8 @@ class PerturbationHeadConfig:
         tail_temperature: of the tail loss.
         easy_share: share of correct and confident voxels that the losses see, reweighted by its inverse where a
             mean is taken; 1 takes every voxel, as the paper does.
-        epochs: passes over the fitting cases.
+        epochs: passes over the fitting cases at most.
+        steps: optimiser steps at most, to the next whole pass; 0 sets no limit.
         batch_size: cases (slices for 2-D networks) per step.
         learning_rate: peak, reached at the start.
         final_learning_rate: where the cosine ends.
@@ -65,7 +66,7 @@ class PerturbationHeadConfig:
     width: int = 32
     probes: int = 8
     patterns: Literal["hadamard", "reference"] = "hadamard"
-    fusion: Literal["reference", "light", "none"] = "reference"
+    fusion: Literal["reference", "light", "none"] = "light"
     epistemic: Literal["sampled", "first_order"] = "sampled"
     residual: Literal["reference", "expected"] = "reference"
     centred: bool = True
@@ -75,22 +76,23 @@ class PerturbationHeadConfig:
     hidden: int = 32
     global_temperature: bool = True
     likelihood: float = 0.5
-    correlation: float = 0.25
-    pairwise: float = 0.25
-    tail: float = 0.25
+    correlation: float = 0.0
+    pairwise: float = 0.0
+    tail: float = 0.0
     trust: float = 0.05
-    anchor: float = 0.05
+    anchor: float = 0.0
     energy: float = 0.05
-    plain: float = 0.25
+    plain: float = 1.0
     pairs: int = 65536
     tau: float = 1.0
     pair_margin: float = 0.0
     tail_temperature: float = 0.25
-    easy_share: float = 0.25
-    epochs: int = 20
-    batch_size: int = 2
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 3e-4
+    easy_share: float = 1.0
+    epochs: int = 30
+    steps: int = 450
+    batch_size: int = 1
+    learning_rate: float = 3e-3
+    final_learning_rate: float = 1e-4
     weight_decay: float = 0.01
     clip: float = 12.0
     average: float = 0.98
@@ -127,12 +129,21 @@ class PerturbationHeadConfig:
         """
         paper = {
             "patterns": "reference",
+            "fusion": "reference",
+            "correlation": 0.25,
+            "pairwise": 0.25,
+            "tail": 0.25,
+            "anchor": 0.05,
             "centred": False,
             "combiner": "paper",
             "global_temperature": False,
             "plain": 0.0,
             "easy_share": 1.0,
             "epochs": 200,
+            "steps": 0,
+            "batch_size": 2,
+            "learning_rate": 1e-3,
+            "final_learning_rate": 3e-4,
             "average": 0.0,
         }
         return cls(**(paper | changes))

@@ -96,8 +96,9 @@ def _prepare(head: PerturbationHead, source: FeatureSource, context: FitContext)
 
 def _train(head: PerturbationHead, source: FeatureSource, context: FitContext) -> nn.Module:
     config = head.config
+    steps = min(source.steps_per_epoch, config.steps or source.steps_per_epoch)
     trainer = TrainerConfig(
-        epochs=config.epochs,
+        epochs=max(1, min(config.epochs, round(config.steps / steps) if config.steps else config.epochs)),
         learning_rate=config.learning_rate,
         final_learning_rate=config.final_learning_rate,
         weight_decay=config.weight_decay,
@@ -114,7 +115,6 @@ def _train(head: PerturbationHead, source: FeatureSource, context: FitContext) -
         generator = torch.Generator().manual_seed(context.seed * 1_000_003 + step)
         return crop_losses(module, source.crops(step), batch.image.device, generator)
 
-    steps = source.steps_per_epoch
     return train(head, loss, source.batch, steps, trainer, context.folder, title="fit perturbation_head")
 
 

@@ -69,7 +69,9 @@ def reference_forward(
         maps["ale"] = _softplus(raw)
         inputs.append(torch.log(1 + maps["ale"]))
     inputs.append(maps["m"])
-    maps["U_cal"] = _softplus(sum((k * x for k, x in zip(parameters["k"], inputs, strict=True)), parameters["b_k"]))
+    maps["U_cal"] = _softplus(
+        sum((k * x for k, x in zip(parameters["k"], inputs, strict=True)), parameters["b_k"])
+    )
     maps["T"] = global_temperature * torch.sqrt(1 + maps["U_cal"]).clamp_min(1)
     maps["tempered"] = torch.softmax(logits / maps["T"].unsqueeze(1), 1)
     return maps | reference_ranking(maps, logits.shape[1], parameters)
@@ -99,10 +101,14 @@ def perturbed_maps(
     }
 
 
-def reference_ranking(maps: Mapping[str, Tensor], classes: int, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def reference_ranking(
+    maps: Mapping[str, Tensor], classes: int, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """A and U_rnk (spec 4.7)."""
     h_n = maps["H"] / max(math.log(classes), 1)
-    anchor = torch.log(1 + maps["epi"]) + 0.5 * torch.log(1 + maps["res"]) + 0.25 * torch.log(1 + maps["U_cal"])
+    anchor = (
+        torch.log(1 + maps["epi"]) + 0.5 * torch.log(1 + maps["res"]) + 0.25 * torch.log(1 + maps["U_cal"])
+    )
     anchor = anchor + 0.25 * h_n + maps["w"]
     gain = 1 + 0.1 * torch.tanh(parameters["a"])
     return {"A": anchor, "U_rnk": gain * anchor + parameters["b"] + _softplus(parameters["c"]) * maps["w"]}

@@ -48,7 +48,9 @@ def fuse_streamed(
         The fused feature; channels are last in memory.
     """
     flat = taps[0].dim() == 4
-    volumes = [t.unsqueeze(3) for t in taps] if flat else list(taps)  # rows of an image are planes of height 1
+    volumes = (
+        [t.unsqueeze(3) for t in taps] if flat else list(taps)
+    )  # rows of an image are planes of height 1
     kernels = [k.unsqueeze(3) if flat else k for k in convolutions]
     grid = max((t.shape[2:] for t in volumes), key=torch.Size.numel)
     # One plane more than the result: the second convolution writes one plane behind where it reads.
@@ -140,7 +142,9 @@ class JoiningConvolution:
         grid: the largest.
     """
 
-    def __init__(self, taps: Sequence[Tensor], projections: Sequence[Tensor], kernel: Tensor, grid: torch.Size):
+    def __init__(
+        self, taps: Sequence[Tensor], projections: Sequence[Tensor], kernel: Tensor, grid: torch.Size
+    ):
         self.fine: list[SlidingConvolution] = []
         self.coarse: list[CoarseConvolution] = []
         parts = kernel.chunk(len(taps), dim=1)

@@ -47,7 +47,7 @@ class Gullible(nn.Module):
 
 
 def phantom(seed: int, dims: int = 2, classes: int = 3, side: int = 24, rows: int = 1) -> Batch:
-    """Blobs of `classes` intensities; in random boxes the intensity is that of the next class, and channel 2 says so."""
+    """Blobs of `classes` intensities; in random boxes it is the next class's, and channel 2 says so."""
     generator = torch.Generator().manual_seed(seed)
     shape = (rows, 1, *[side] * dims)
     smooth = F.avg_pool2d if dims == 2 else F.avg_pool3d

@@ -8,9 +8,19 @@ from torch.nn import functional as F
 
 from sfumato.errors import TapError, UnknownNameError
 from sfumato.methods.perturbation_head import PerturbationHead, PerturbationHeadConfig
-from sfumato.methods.perturbation_head.fusion import LightFusion, ReferenceFusion, largest_grid, make_fusion, resize
+from sfumato.methods.perturbation_head.fusion import (
+    LightFusion,
+    ReferenceFusion,
+    largest_grid,
+    make_fusion,
+    resize,
+)
 
-EXPERIMENT = {"upsamples.1.conv_block:input": 256, "upsamples.2.conv_block:input": 128, "output_block:input": 32}
+EXPERIMENT = {
+    "upsamples.1.conv_block:input": 256,
+    "upsamples.2.conv_block:input": 128,
+    "output_block:input": 32,
+}
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(3, 124_360), (4, 124_368), (5, 124_376)])
@@ -58,7 +68,9 @@ def test_the_reference_fusion_is_what_the_paper_says():
     torch.manual_seed(0)
     fusion = ReferenceFusion([5, 3], 4, 2)
     taps = [torch.randn(1, 5, 4, 4), torch.randn(1, 3, 8, 8)]
-    a = F.interpolate(F.conv2d(taps[0], fusion.projections[0].weight), size=(8, 8), mode="bilinear", align_corners=False)
+    a = F.interpolate(
+        F.conv2d(taps[0], fusion.projections[0].weight), size=(8, 8), mode="bilinear", align_corners=False
+    )
     x = torch.cat([a, F.conv2d(taps[1], fusion.projections[1].weight)], dim=1)
     for conv in (fusion.first, fusion.second):
         x = F.conv2d(x, conv.weight, padding=1)
@@ -86,3 +98,16 @@ def test_wrong_requests_are_refused():
         make_fusion("reference", [], 4, 2)
     with pytest.raises(TapError, match="one tap"):
         PerturbationHead(PerturbationHeadConfig(fusion="none"), {"a": 3, "b": 4}, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "grids", [[(3, 4), (6, 8)], [(2, 4, 3), (4, 8, 6), (8, 16, 12)], [(4, 5), (8, 9)], [(5, 7, 3)]]
+)
+def test_prediction_and_training_fuse_alike(grids):
+    torch.manual_seed(0)
+    widths = [5, 4, 3][-len(grids) :]
+    fusion = ReferenceFusion(widths, 6, len(grids[0]))
+    taps = [3 + 2 * torch.randn(2, w, *g) for w, g in zip(widths, grids, strict=True)]
+    with torch.no_grad():
+        predicted = fusion(taps)
+    torch.testing.assert_close(predicted, fusion.fuse_plainly(taps).detach(), rtol=1e-4, atol=1e-5)

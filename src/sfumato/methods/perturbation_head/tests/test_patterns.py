@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import ConfigError, UnknownNameError
@@ -44,6 +44,7 @@ def test_reference_patterns_of_other_sizes_are_signs_of_cosines(probes):
                 assert table[i - 1, r] == np.sign(cosine)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_hadamard_patterns_have_zero_mean_and_identity_covariance(probes):
     table = hadamard_patterns(probes).double()
