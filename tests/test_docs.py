@@ -13,6 +13,7 @@ import typer.main
 
 from sfumato.cli import app
 from sfumato.datasets.synthetic import make_phantoms, write_phantoms
+from sfumato.errors import StorageError
 from sfumato.registry import list_methods
 from sfumato.storage import save_method
 
@@ -52,8 +53,8 @@ def world(tmp_path, monkeypatch, tiny_segmenter):
                 del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=page_id)
-def test_python_examples_run(page, world, capsys):
+def run_blocks(page: Path, world: Path) -> None:
+    """Run a page's Python from top to bottom; a block that begins with a file's name is saved under it instead."""
     namespace: dict[str, object] = {"__name__": "__docs__"}
     for number, text in enumerate(blocks(page, "python"), 1):
         saved = FILE_NAME.match(text.splitlines()[0])
@@ -61,6 +62,20 @@ def test_python_examples_run(page, world, capsys):
             (world / saved.group(1)).write_text(text, encoding="utf-8")
         else:
             exec(compile(text, f"{page_id(page)}, block {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=page_id)
+def test_python_examples_run(page, world):
+    run_blocks(page, world)
+
+
+def test_a_network_of_ones_own_is_predicted_only_when_trusted(world):
+    run_blocks(ROOT / "docs/how-to/own-network.md", world)
+    command = ["predict", "runs/mine", "case.nii.gz", "--out", "results"]
+    with pytest.raises(StorageError, match="--allow-pickle"):
+        app(command, standalone_mode=False)
+    app([*command, "--allow-pickle"], standalone_mode=False)
+    assert (world / "results/case/case.json").exists()
 
 
 def commands(page: Path) -> list[str]:

@@ -12,6 +12,7 @@ from .shared import (
     InstancesOption,
     JsonOption,
     PatientOption,
+    PickleOption,
     ResampleOption,
     SeedOption,
     SplitsOption,
@@ -40,6 +41,7 @@ def evaluate(
     resample: ResampleOption = False,
     seed: SeedOption = 0,
     threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Judge a fitted method on labelled cases: three regions side by side, with intervals over patients.
@@ -67,6 +69,7 @@ def evaluate(
             patient or PATIENT_PATTERN,
             seed,
             note,
+            allow_pickle,
         )
     for problem in results["problems"]:
         say(f"left out: {problem}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import DeviceOption, JsonOption, ResampleOption, case_progress, emit, say
+from .shared import DeviceOption, JsonOption, PickleOption, ResampleOption, case_progress, emit, say
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +37,7 @@ def predict(
     resample: ResampleOption = False,
     device: DeviceOption = "cpu",
     threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Segment images, with calibrated probability, error maps, a decision and a report per case.
@@ -55,7 +56,15 @@ def predict(
     options = PredictOptions(overlap, window_batch, float32, max_ram)
     with case_progress("predict") as note:
         summary = predict_files(
-            find_method(method), images, out, options, resample, str(pick_device(device)), note, say
+            find_method(method),
+            images,
+            out,
+            options,
+            resample,
+            str(pick_device(device)),
+            note,
+            say,
+            allow_pickle,
         )
     for failure in summary.failures:
         say(f"failed: {failure}")

@@ -39,6 +39,7 @@ def evaluate_method(
     patient_pattern: str = PATIENT_PATTERN,
     seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
+    allow_pickle: bool = False,
 ) -> dict[str, Any]:
     """Judge a fitted method on a split.
 
@@ -53,11 +54,12 @@ def evaluate_method(
         patient_pattern: see `sfumato.datasets`.
         seed: of the bootstrap.
         progress: told the name of each finished case.
+        allow_pickle: load a method whose network is a program, see `sfumato.storage.load_method`.
 
     Returns:
         Per region: pooled values, means over cases with 95 % intervals over patients, paired differences.
     """
-    method, record = load_method(method_folder), read_record(method_folder)
+    method, record = load_method(method_folder, allow_pickle), read_record(method_folder)
     dataset = open_dataset(data, patient_pattern)
     chosen = splits or _recorded(record, dataset.cases) or dataset.splits()
     instances = instances or bool(record.get("options", {}).get("instances"))

@@ -65,6 +65,7 @@ def predict_files(
     device: str = "cpu",
     progress: Callable[[str, str], None] = lambda name, state: None,
     say: Callable[[str], None] = lambda line: None,
+    allow_pickle: bool = False,
 ) -> PredictSummary:
     """Predict every image; a case that fails is reported and the others go on.
 
@@ -79,10 +80,11 @@ def predict_files(
         device: `cpu` or `cuda`.
         progress: told each case's name and `start`, `done`, `kept` or `failed`.
         say: receives lines for people, the memory plan among them.
+        allow_pickle: load a method whose network is a program, see `sfumato.storage.load_method`.
     """
     options = options or PredictOptions()
     cases = find_inputs(inputs)
-    method, record = load_method(method_folder), read_record(method_folder)
+    method, record = load_method(method_folder, allow_pickle), read_record(method_folder)
     _to_device(method, device)
     identity = {
         "method": method.name,
