@@ -33,6 +33,7 @@ def ship(source: Path, card: Path, name: str) -> Path:
     save_method(folder, method, record)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     save_file({k: v.contiguous() for k, v in halves.items()}, folder / "segmenter" / "weights.safetensors")
+    (folder / "segmenter" / "weights.safetensors").chmod(0o644)
     write_json(folder / "card.json", json.loads(card.read_text(encoding="utf-8")))
     return folder
 

@@ -4,7 +4,7 @@
 # DATA: folder with images/ and masks/ of the Data Science Bowl 2018 (stage 1), masks numbering the objects.
 # Splits: images in sorted order, position modulo 5: 0 test, 1 calibration, else train (the package's own rule).
 # The image in stardist's wheel, which the demo shows, is not among the 445 images this was trained on (compared by
-# normalised cross-correlation at full and half size in all eight orientations).
+# normalised cross-correlation: upright at full size, in all eight orientations at half size).
 set -euo pipefail
 data=$1 runs=$2 here=$(dirname "$0")
 sfumato train --data "$data" --preset resunet2d --instances --classes nucleus --batch-size 4 --augment 2 \

@@ -61,6 +61,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors under a temporary name, then rename."""
     part = path.with_name(path.name + ".part")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, part)
+    part.chmod(0o644)  # safetensors makes files that only their owner reads
     os.replace(part, path)
 
 

@@ -15,8 +15,9 @@ from sfumato.types import Batch
 
 SETUPS = {"softmax_2d": 2, "sigmoid_2d": 2, "softmax_3d": 3}
 """Names of the tiny segmenters, and their axes."""
+# Tests of one pair go to one worker, so that nothing is fitted twice.
 PAIRS = [
-    pytest.param((method, setup), id=f"{method}-{setup}")
+    pytest.param((method, setup), id=f"{method}-{setup}", marks=pytest.mark.xdist_group(f"{method}-{setup}"))
     for method in list_methods()
     for setup, dims in SETUPS.items()
     if dims in get_method(method).spatial_dims
@@ -41,14 +42,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that ask for `fitted` run for every pair of method and segmenter."""
     if "fitted" in metafunc.fixturenames:
         metafunc.parametrize("fitted", PAIRS, indirect=True, scope="session")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one pair go to one worker, so that nothing is fitted twice."""
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        if parameters is not None and "fitted" in parameters.params:
-            item.add_marker(pytest.mark.xdist_group("-".join(parameters.params["fitted"])))
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,9 @@ def fit(
     if json_output:
         emit({"out": str(out), "rules": record["rules"], "problems": record["problems"]})
     else:
-        accepted = f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
+        accepted = (
+            f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
+        )
         say(f"saved to {out}; accepts {accepted}")
         say(f"next: sfumato evaluate {out} --data {data} --split test")
     if record["problems"]:

@@ -23,7 +23,9 @@ def entropy(probability: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, 
 def margin(probability: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, "batch *grid"]:
     """Largest minus second largest probability, in [0, 1]; low means doubtful."""
     largest, second = probability[:, 0], torch.full_like(probability[:, 0], -torch.inf)
-    for entry in probability.unbind(1)[1:]:  # a sort of each voxel's few classes would take fifteen times as long
+    for entry in probability.unbind(1)[
+        1:
+    ]:  # a sort of each voxel's few classes would take fifteen times as long
         second = torch.maximum(second, torch.minimum(largest, entry))
         largest = torch.maximum(largest, entry)
     return largest - second

@@ -17,8 +17,8 @@ KNOTS = 256
 
 
 def fit_temperature(
-    logits: Sequence[Float[Tensor, "classes voxels"]],
-    labels: Sequence[Int[Tensor, "voxels"]],
+    logits: Sequence[Float[Tensor, "classes _"]],
+    labels: Sequence[Int[Tensor, "_"]],
     steps: int = 60,
 ) -> float:
     """The T0 whose softmax(z / T0) has the smallest negative log-likelihood.

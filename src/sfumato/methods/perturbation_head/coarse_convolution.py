@@ -1,36 +1,43 @@
-"""A 3-wide convolution of a linearly upsampled map, with all channel mixing on the coarse grid.
+"""A 3-wide convolution of a linearly upsampled map, with the channel mixing on the coarse grid.
 
-Upsampling and channel mixing commute, so y = sum over offsets of shift(upsample(K_offset x)) needs the products
-K_offset x only where x lives. What is left is a sum of weighted neighbours per channel, done axis by axis: along an
-axis that is upsampled by f, fine voxel f j + phase reads the coarse voxels j - 1, j and j + 1. Along the first axis
-that sum is folded into the kernel instead, which makes the fine planes independent of each other.
+Upsampling by f = 2 or 4 (half-pixel centres) is: put the coarse voxels f apart on the fine grid, zeros between them,
+then smooth along each axis with running sums: f wide, f wide again and 2 wide. Smoothing treats all channels alike,
+so it may as well come after the convolution, which then meets zeros nearly everywhere: it is a transposed
+convolution of the coarse map, at 1/f of the multiplications per axis, into the output's channels.
+
+Along the first axis the interpolation is folded into the kernel instead; so every fine plane stands for itself and
+needs three coarse planes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+FACTORS = (1, 2, 4)
 
-def whole_factors(coarse: Sequence[int], fine: Sequence[int]) -> tuple[int, ...] | None:
-    """By how much each axis is upsampled, or None where that is no whole number.
+
+def upsampling_factors(coarse: Sequence[int], fine: Sequence[int]) -> tuple[int, ...] | None:
+    """By how much each axis is upsampled, or None where that is not one of `FACTORS`.
 
     Example:
-        >>> whole_factors([4, 8], [8, 8]), whole_factors([4, 5], [8, 9])
+        >>> upsampling_factors([4, 8], [8, 8]), upsampling_factors([4, 5], [8, 9])
         ((2, 1), None)
     """
-    if any(n % c for c, n in zip(coarse, fine, strict=True)):
+    factors = tuple(n // c for c, n in zip(coarse, fine, strict=True))
+    if any(f not in FACTORS or f * c != n for f, c, n in zip(factors, coarse, fine, strict=True)):
         return None
-    return tuple(n // c for c, n in zip(coarse, fine, strict=True))
+    return factors
 
 
 def neighbour_weights(factor: int, phase: int) -> dict[int, float]:
-    """Which coarse neighbours (offsets from j) fine voxel `factor * j + phase` is interpolated from, half-pixel centres.
+    """Which coarse neighbours (offsets from j) fine voxel `factor * j + phase` is interpolated from.
 
     The phase may be one step outside 0 .. factor - 1; the neighbours never leave -1 .. 1.
 
@@ -44,95 +51,124 @@ def neighbour_weights(factor: int, phase: int) -> dict[int, float]:
     return {n: w for n, w in ((left, 1 - share), (left + 1, share)) if w}
 
 
+def running_sums(factor: int) -> tuple[int, ...]:
+    """Shifts s such that applying x[i] + x[i + s] for each of them smooths as upsampling does, up to `gain`.
+
+    Example:
+        >>> running_sums(2), running_sums(4)
+        ((1, 1, 1), (1, 2, 1, 2, 1))
+    """
+    wide = [1 << i for i in range(factor.bit_length() - 1)]
+    return (*wide, *wide, 1) if factor > 1 else ()
+
+
+def gain(factor: int) -> int:
+    """What `running_sums` multiply a constant map by that has zeros between its voxels."""
+    return 2 * factor if factor > 1 else 1
+
+
 class CoarseConvolution:
     """The convolution of one row's map, ready to give any plane of its result.
 
     Args:
-        value: (width, *grid) of three axes, of which the second may be a dummy of length 1.
-        kernel: (outputs, width, 3, 1 or 3, 3); a 1 for the dummy axis. Padding is zero, one voxel.
+        value: (*grid, width) of three axes, of which the second may be a dummy of length 1.
+        kernel: (outputs, width, 3, 1 or 3, 3), a 1 for the dummy axis. Padding is zero, one voxel.
         factors: how much each axis is upsampled before.
 
     Example:
         >>> x, k = torch.rand(2, 4, 3, 5), torch.rand(7, 2, 3, 3, 3)
         >>> fine = F.interpolate(x[None], scale_factor=2, mode="trilinear")
         >>> plane = torch.zeros(6, 10, 7)
-        >>> CoarseConvolution(x, k, (2, 2, 2)).add_plane(plane, 3)
+        >>> CoarseConvolution(x.movedim(0, -1), k, (2, 2, 2)).add_plane(plane, 3)
         >>> torch.allclose(plane, F.conv3d(fine, k, padding=1)[0, :, 3].movedim(0, -1), atol=1e-5)
         True
     """
 
-    def __init__(self, value: Float[Tensor, "width d h w"], kernel: Tensor, factors: Sequence[int]):
-        self.factors = tuple(factors)
-        self.kernel = kernel
-        self.reach = kernel.shape[3] // 2
-        self.grid = tuple(value.shape[1:])
-        width = value.shape[0]
-        padded = F.pad(value[None], (1, 1, self.reach, self.reach, 1, 1), mode="replicate")[0]
-        self.rows, self.columns = padded.shape[2:]
-        # The first axis lies beside the channels, so that three neighbours are one contiguous row of a matrix.
-        self.matrix = padded.permute(2, 3, 1, 0).reshape(self.rows * self.columns, -1)
-        self.span = 3 * width
+    def __init__(self, value: Float[Tensor, "d h w width"], kernel: Tensor, factors: Sequence[int]):
+        self.depth = factors[0] * len(value)
+        self.depth_factor, *self.factors = factors
+        self.reaches = (kernel.shape[3] // 2, 1)
+        self.sides = [f * n for f, n in zip(self.factors, value.shape[1:3], strict=True)]
+        self.kernel = kernel / math.prod(gain(f) for f in self.factors)
+        self.padded = repeat_border(value, (1, *self.reaches))
+        _, rows, columns, width = self.padded.shape
+        self.window = value.new_empty(rows, columns, 3, width)
+        self.window_at = -1
+        self.corrections = list(border_corrections(self.factors, self.reaches))
         self._folded: dict[tuple[int, bool, bool], Tensor] = {}
-        self._allocate(value)
-
-    def _allocate(self, value: Tensor) -> None:
-        """Room for one plane's intermediate results: fresh memory for each would cost as much as the sums."""
-        outputs, _, _, offsets, _ = self.kernel.shape
-        _, h, w = self.grid
-        self._rows = value.new_empty(self.rows * self.columns, self.span)
-        self._mixed = value.new_empty(3 * offsets, self.rows * self.columns, outputs)
-        self._along = value.new_empty(self.factors[2], offsets, self.rows, w, outputs)
-        self._fine = value.new_empty(self.factors[1], self.factors[2], h, w, outputs)
 
     def add_plane(self, target: Float[Tensor, "h w outputs"], index: int) -> None:
         """Add plane `index` of the result to `target`."""
-        j, phase = divmod(index, self.factors[0])
-        last = index == self.grid[0] * self.factors[0] - 1
-        kernel = self._kernel(phase, index == 0, last)
-        start = j * (self.span // 3)
-        self._rows.copy_(self.matrix[:, start : start + self.span])
-        mixed = torch.bmm(self._rows.expand(len(kernel), -1, -1), kernel, out=self._mixed)
-        mixed = mixed.view(self.kernel.shape[3], 3, self.rows, self.columns, -1)
-        spread(mixed.unbind(1), 2, self._along)
-        spread(self._along.unbind(1), 1, self._fine)
-        _, h, w = self.grid
-        target.view(h, self.factors[1], w, self.factors[2], -1).add_(self._fine.permute(2, 0, 3, 1, 4))
+        j, phase = divmod(index, self.depth_factor)
+        if j != self.window_at:
+            self.window.copy_(self.padded[j : j + 3].permute(1, 2, 0, 3))
+            self.window_at = j
+        source = self.window.flatten(2).permute(2, 0, 1)[None]
+        kernel = self._kernel(phase, index == 0, index == self.depth - 1)
+        plane = self._scatter(source, kernel)
+        for weight, voxels, taps, place in self.corrections:
+            plane[place].add_(self._scatter(source[..., *voxels], kernel[..., *taps]), alpha=weight)
+        for axis, factor in enumerate(self.factors):
+            for shift in running_sums(factor):
+                length = plane.shape[axis] - shift
+                plane = plane.narrow(axis, 0, length) + plane.narrow(axis, shift, length)
+        target.add_(plane)
 
-    def _kernel(self, phase: int, first: bool, last: bool) -> Tensor:
-        """(offsets, 3 width, outputs): the kernel with the interpolation along the first axis folded in."""
+    def _scatter(self, source: Tensor, kernel: Tensor) -> Float[Tensor, "h w outputs"]:
+        """Transposed convolution, cut to what the running sums read; border lines stay one voxel thick."""
+        plane = F.conv_transpose2d(source, kernel, stride=self.factors)[0].permute(1, 2, 0)
+        for axis, (factor, reach, side) in enumerate(
+            zip(self.factors, self.reaches, self.sides, strict=True)
+        ):
+            if kernel.shape[2 + axis] == 2 * reach + 1:  # not a border line
+                before = (factor + 1) * reach - (3 * factor // 2 - 1 if factor > 1 else 0)
+                plane = plane.narrow(axis, before, side + sum(running_sums(factor)))
+        return plane
+
+    def _kernel(self, phase: int, first: bool, last: bool) -> Float[Tensor, "inputs outputs rows columns"]:
+        """The kernel with the interpolation along the first axis folded in, turned for scattering."""
         key = (phase, first, last)
         if key not in self._folded:
             outputs, width = self.kernel.shape[:2]
-            folded = self.kernel.new_zeros(3, outputs, width, *self.kernel.shape[3:])
+            folded = self.kernel.new_zeros(3, width, outputs, *self.kernel.shape[3:])
             for offset in (-1, 0, 1):
                 if (first and offset == -1) or (last and offset == 1):
                     continue  # the convolution's zero padding
-                for neighbour, share in neighbour_weights(self.factors[0], phase + offset).items():
-                    folded[neighbour + 1] += share * self.kernel[:, :, offset + 1]
-            self._folded[key] = folded.permute(3, 4, 0, 2, 1).reshape(-1, self.span, outputs)
+                for neighbour, share in neighbour_weights(self.depth_factor, phase + offset).items():
+                    folded[neighbour + 1] += share * self.kernel[:, :, offset + 1].transpose(0, 1)
+            self._folded[key] = folded.flatten(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
         return self._folded[key]
 
 
-def spread(parts: Sequence[Tensor], axis: int, result: Float[Tensor, "factor *shape"]) -> None:
-    """Sum over offsets of the shifted, upsampled parts, along one axis; the fine voxels' phases stay apart.
+def border_corrections(
+    factors: Sequence[int], reaches: Sequence[int]
+) -> Iterator[tuple[float, tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]]:
+    """What makes the convolution see zeros beyond the borders of a plane, and not the repeated voxels.
 
-    Args:
-        parts: one for offset 0, or three for -1, 0 and 1. With three, `axis` is padded by one repeated voxel.
-        axis: the axis that is upsampled.
-        result: overwritten; as many phases as the axis is upsampled by, each of a part's shape without padding.
+    The voxel beyond a border would reach the outermost result through one side of the kernel. The outermost
+    scattered value is read by that result alone, so it is where that contribution is taken away.
+
+    Yields:
+        The weight, which coarse voxels, which part of the (turned) kernel, and which place in the plane.
     """
-    reach = len(parts) // 2
-    factor, n = result.shape[0], result.shape[axis + 1]
-    for phase, target in enumerate(result):
-        filled = False
-        for part, offset in zip(parts, range(-reach, reach + 1), strict=True):
-            for neighbour, share in neighbour_weights(factor, phase + offset).items():
-                source = part.narrow(axis, reach + neighbour, n)
-                if filled:
-                    target.add_(source, alpha=share)
-                else:
-                    torch.mul(source, share, out=target)
-                    filled = True
-    if reach:  # beyond the ends the convolution sees zeros, not the repeated voxel
-        result[0].select(axis, 0).sub_(parts[0].select(axis, 0))
-        result[-1].select(axis, n - 1).sub_(parts[-1].select(axis, n + 1))
+    whole = (slice(None), slice(None), slice(None))
+    first = (slice(0, 1), slice(2, 3), slice(0, 1))
+    last = (slice(-1, None), slice(0, 1), slice(-1, None))
+    for choice in product(*([whole, first, last] if reach else [whole] for reach in reaches)):
+        if all(side is whole for side in choice):
+            continue
+        weight = math.prod(-gain(f) for f, side in zip(factors, choice, strict=True) if side is not whole)
+        voxels, taps, place = zip(*choice, strict=True)
+        yield float(weight), voxels, taps, place
+
+
+def repeat_border(value: Float[Tensor, "d h w width"], reaches: Sequence[int]) -> Tensor:
+    """Pad the first three axes by repeating the outermost voxels, channels last."""
+    shape = [n + 2 * r for n, r in zip(value.shape, reaches, strict=False)]
+    result = value.new_empty(*shape, value.shape[3])
+    result[tuple(slice(r, r + n) for n, r in zip(value.shape, reaches, strict=False))] = value
+    for axis, reach in enumerate(reaches):
+        if reach:
+            result.select(axis, 0).copy_(result.select(axis, 1))
+            result.select(axis, -1).copy_(result.select(axis, -2))
+    return result

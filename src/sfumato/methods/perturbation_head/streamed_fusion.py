@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .coarse_convolution import CoarseConvolution, whole_factors
+from .coarse_convolution import CoarseConvolution, upsampling_factors
 from .plane_convolution import PlaneConvolution
 
 SLAB = 1 << 16
@@ -27,7 +27,7 @@ def can_stream(taps: Sequence[Tensor], weight: Tensor) -> bool:
     if any(t.dtype != weight.dtype or t.device != weight.device for t in taps):
         return False
     grid = max((t.shape[2:] for t in taps), key=torch.Size.numel)
-    return all(whole_factors(t.shape[2:], grid) is not None for t in taps)
+    return all(upsampling_factors(t.shape[2:], grid) is not None for t in taps)
 
 
 def fuse_streamed(
@@ -83,9 +83,9 @@ def _convolve(
     """
     pivot, total, squares = None, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for start, stop in slabs(target):
-        slab = target[start:stop].copy_(convolution(start, stop))
-        pivot = slab.mean(dim=(0, 1, 2)) if pivot is None else pivot
-        slab.sub_(pivot)
+        found = convolution(start, stop)
+        pivot = found.mean(dim=(0, 1, 2)) if pivot is None else pivot
+        slab = torch.sub(found, pivot, out=target[start:stop])
         total = total + slab.sum(dim=(0, 1, 2)).double()
         squares = squares + slab.square().sum(dim=(0, 1, 2)).double()
     count = target.shape[0] * target.shape[1] * target.shape[2]
@@ -154,9 +154,9 @@ class JoiningConvolution:
                 like = tap.new_empty(()).expand(*grid, 1)
                 self.fine.append(SlidingConvolution(part, _projector(columns, weight, grid), like))
             else:
-                factors = whole_factors(tap.shape[1:], grid)
+                factors = upsampling_factors(tap.shape[1:], grid)
                 assert factors is not None
-                projected = torch.mm(weight, columns).view(-1, *tap.shape[1:])
+                projected = torch.mm(columns.T, weight.T).view(*tap.shape[1:], -1)
                 self.coarse.append(CoarseConvolution(projected, part, factors))
 
     def __call__(self, start: int, stop: int) -> Float[Tensor, "slab h w outputs"]:
