@@ -115,7 +115,7 @@ def check_forms_agree(header: Nifti1Header, name: str, resample: bool = False) -
             f"{name}: the qform is not a rotation ({error}); repair the header, or pass --resample to use "
             "the sform."
         ) from error
-    distance = corner_distance(header.get_data_shape(), qform, sform)
+    distance = corner_distance(header.get_data_shape(), np.asarray(qform), np.asarray(sform))
     limit = 0.5 * float(min(header.get_zooms()[:3]))
     if not distance <= limit:
         raise GeometryError(

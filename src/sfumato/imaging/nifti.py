@@ -42,7 +42,7 @@ def read_nifti(path: Path, resample: bool = False) -> tuple[np.ndarray, Geometry
         if not isinstance(image, Nifti1Image):
             raise InputError(f"{name}: a {type(image).__name__}, expected a NIfTI file; convert it.")
         shape = image.shape
-        if image.get_data_dtype().kind not in "iuf":
+        if np.dtype(image.get_data_dtype()).kind not in "iuf":
             raise InputError(f"{name}: voxels are of type {image.get_data_dtype()}, expected numbers.")
         if len(shape) < 2 or 0 in shape:
             raise InputError(f"{name}: a grid of {shape}, expected voxels along two or three axes.")

@@ -59,8 +59,9 @@ def _read_pillow(path: Path, indices: bool) -> np.ndarray:
         warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)  # our own limit follows
         with PillowImage.open(path) as picture:
             _check_size(path, *picture.size)
-            if getattr(picture, "n_frames", 1) > 1:
-                raise InputError(f"{path.name}: {picture.n_frames} pages, expected one; save that one.")
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise InputError(f"{path.name}: {pages} pages, expected one; save that one.")
             array = np.array(_plain(picture, indices))
             return array[:, :, :3] if picture.mode == "RGBA" else array
 

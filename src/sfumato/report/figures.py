@@ -64,7 +64,7 @@ class Panel:
         height, width = (n * s for n, s in zip(self.shape, view.spacing, strict=True))
         scale = PANEL / max(height, width)
         self.size = tuple(max(LEAST_PANEL, round(side * scale)) for side in (width, height))
-        self.figure = Figure(figsize=tuple(s / DPI for s in self.size), dpi=DPI, facecolor="black")
+        self.figure = Figure(figsize=(self.size[0] / DPI, self.size[1] / DPI), dpi=DPI, facecolor="black")
         FigureCanvasAgg(self.figure)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()

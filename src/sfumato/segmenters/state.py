@@ -64,7 +64,7 @@ def read_checkpoint(path: Path, allow_pickle: bool) -> dict[str, Any]:
     """
     require_trust(path, allow_pickle)
     restore = np.float64(0).__reduce__()[0]  # numpy 1 and 2 name this function differently
-    names = [(restore, f"{core}.multiarray.scalar") for core in ("numpy.core", "numpy._core")]
+    names: list[Any] = [(restore, f"{core}.multiarray.scalar") for core in ("numpy.core", "numpy._core")]
     try:
         with torch.serialization.safe_globals([*NUMPY_TYPES, *names]):
             content = torch.load(path, map_location="cpu", weights_only=True)

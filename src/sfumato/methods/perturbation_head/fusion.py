@@ -50,7 +50,7 @@ class ReferenceFusion(nn.Module):
         if can_stream(taps, self.first.weight):
             return fuse_streamed(
                 taps,
-                [p.weight for p in self.projections],
+                [p.get_parameter("weight") for p in self.projections],
                 (self.first.weight, self.second.weight),
                 (self.first_norm, self.second_norm),
             )

@@ -76,15 +76,17 @@ def epistemic(
         >>> round(epistemic(z, v, s, w, torch.tensor([[1, -1], [-1, 1]], dtype=torch.int8)).item(), 6)
         0.006355
     """
+    grid = logits.shape[2:]
+    logits, probes = logits.flatten(2), probes.flatten(2)
     probability = torch.softmax(logits, dim=1)
     total, squares = torch.zeros_like(probability), torch.zeros_like(probability)
     for signs in patterns:
-        delta = perturbation(probes, readout * (scales * signs.to(scales.dtype)))
-        deviation = torch.softmax(logits + delta, dim=1) - probability
+        coefficients = (readout * (scales * signs.to(scales.dtype))).expand(len(logits), -1, -1)
+        deviation = torch.softmax(torch.baddbmm(logits, coefficients, probes), dim=1) - probability
         total.add_(deviation)
         squares.addcmul_(deviation, deviation)
     count = patterns.shape[0]
-    return (squares / count - (total / count).square()).sum(dim=1).clamp_min(0.0)
+    return (squares / count - (total / count).square()).sum(dim=1).clamp_min(0.0).unflatten(1, grid)
 
 
 def epistemic_first_order(
