@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np

@@ -229,9 +229,8 @@ def _plots(rows: Sequence[CaseRow], curves: Curves | None) -> Markup:
         ]
     if rows:
         figures.append(_figure(score_plot(scores, limits), "Scores of the cases above", _limit(rows, limits)))
-    if not figures:
-        return Markup("")
-    return join([tag("h2", "How far to trust this"), tag("div", join(figures), class_="plots")])
+    heading = [tag("h2", "How far to trust this")] if figures else []
+    return join([*heading, tag("div", join(figures), class_="plots")])
 
 
 def _limit(rows: Sequence[CaseRow], limits: Sequence[float]) -> str:

@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_head_agrees_with_the_transcription():
+    code = "from benchmarks.head_overhead import largest_difference as d; print(d((16, 32, 16)))"
+    assert float(run(code)) < 1e-5
+
+
+def test_benchmarks_are_listed():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "head_overhead" in done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's high-water mark")
+def test_peak_memory_sees_what_a_call_takes(tmp_path):
+    script = tmp_path / "peak.py"
+    script.write_text(
+        "from functools import partial\nimport numpy as np\nfrom benchmarks.measure import peak_memory\n"
+        "if __name__ == '__main__':\n    print(peak_memory(partial, np.ones, 8 * 2**20))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == pytest.approx(8 * 2**20 * np.dtype(float).itemsize, rel=0.1)
