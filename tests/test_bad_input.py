@@ -22,6 +22,7 @@ from sfumato.errors import DatasetError, GeometryError, InputError, StorageError
 from sfumato.imaging import read_image, read_label
 from sfumato.pipeline.samples import gather_samples, read_sample
 from sfumato.pipeline.windows import blended_slabs, plan_windows
+from sfumato.runs.train import TrainConfig, train_segmenter
 from sfumato.segmenters.spec import SegmenterSpec
 from sfumato.storage import load_tensors
 from sfumato.training.samples import PatchSampler
@@ -399,6 +400,20 @@ def test_images_smaller_than_the_patch_and_the_window_work(tmp_path, shape):
     torch.testing.assert_close(
         torch.cat(slabs, 1 + plan.axis), torch.from_numpy(sample.image), atol=1e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([], "The training split is empty, expected at least one case"),
+        (["phantom_000"], "All training cases are of one patient; add others, or pass --validation 0"),
+    ],
+)
+def test_a_split_that_cannot_be_trained_on(tmp_path, train, message):
+    splits = {"train": train, "calibration": ["phantom_001"], "test": ["phantom_002"]}
+    broken(tmp_path / "data", "splits.json", json.dumps(splits))
+    with pytest.raises(DatasetError, match=message):
+        train_segmenter(tmp_path / "data", tmp_path / "out", TrainConfig("resunet3d", {"widths": (4, 8)}))
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])

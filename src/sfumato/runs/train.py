@@ -13,7 +13,7 @@ from torch import nn
 
 from ..datasets import Case, Dataset, Splits, open_dataset
 from ..datasets.splits import PATIENT_PATTERN, out_of_fold
-from ..errors import ConfigError
+from ..errors import ConfigError, DatasetError
 from ..imaging import read_image, read_label
 from ..pipeline.samples import gather_samples, slices_of
 from ..pipeline.windows import blended_slabs, plan_windows
@@ -149,6 +149,8 @@ def describe_segmenter(dataset: Dataset, splits: Splits, config: TrainConfig) ->
         build_preset(config.preset, 1, 2)  # raises the error that lists the known names
     dims = PRESET_DIMS[config.preset]
     cases = [dataset.cases[name] for name in splits.train]
+    if not cases:
+        raise DatasetError("The training split is empty, expected at least one case; write a splits.json.")
     declared = dict(dataset.label_values) or _scan_labels(cases, config.instances, config.resample)
     first = read_image(cases[0].images, cases[0].name, config.resample)
     network = build_preset(config.preset, 1, 2, **config.arguments)
@@ -206,9 +208,10 @@ def _hold_out(samples: tuple[Sample, ...], config: TrainConfig) -> tuple[list[Sa
         return list(samples), []
     folds = max(2, round(1 / config.validation))
     fold = out_of_fold([s.patient for s in samples], folds, config.trainer.seed)
-    return [s for s, f in zip(samples, fold, strict=True) if f], [
-        s for s, f in zip(samples, fold, strict=True) if not f
-    ]
+    fit = [s for s, f in zip(samples, fold, strict=True) if f]
+    if not fit:
+        raise DatasetError("All training cases are of one patient; add others, or pass --validation 0.")
+    return fit, [s for s, f in zip(samples, fold, strict=True) if not f]
 
 
 def _training_parts(samples: list[Sample], spec: SegmenterSpec, config: TrainConfig):
