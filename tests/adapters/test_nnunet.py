@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from sfumato.errors import ConfigError, StorageError
-from sfumato.imaging import Geometry
+from sfumato.imaging import Geometry, Image
+from sfumato.pipeline.case import predict_image
 from sfumato.pipeline.grid import ModelGrid
 from sfumato.pipeline.prepare import normalise
+from sfumato.registry import get_method
 from sfumato.segmenters import Preprocessing
 from sfumato.storage import load_segmenter
 from sfumato.types import Batch
@@ -134,6 +136,18 @@ def test_a_flat_nnunet_walks_through_volumes(tmp_path, image):
         expected = network(plane.transpose(2, 3))
     expected = (expected[0] if isinstance(expected, list) else expected).transpose(2, 3)
     torch.testing.assert_close(segmenter.segment(Batch(plane)).logits, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.needs_nnunet
+@pytest.mark.parametrize("dims", [2, 3])
+def test_nnunet_on_a_file_of_any_size(tmp_path, dims):
+    write_results(tmp_path, dims)
+    spec = get_method("softmax")
+    method = spec.build(spec.config(), load_segmenter(tmp_path, allow_pickle=True))
+    array = np.random.default_rng(0).normal(60, 40, (1, 27, 31, 7)).astype(np.float32)
+    result = predict_image(method, Image(array, Geometry((27, 31, 7), np.diag([-1.5, 1.0, 4.0, 1.0]))))
+    assert result.segmentation.shape == (27, 31, 7)
+    assert all(np.isfinite(np.asarray(m, np.float32)).all() for m in result.maps.values())
 
 
 @pytest.mark.needs_nnunet

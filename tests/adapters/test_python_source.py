@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sfumato.errors import ConfigError, StorageError
-from sfumato.storage import load_segmenter, save_segmenter
+from sfumato.registry import get_method
+from sfumato.storage import load_method, load_segmenter, save_method, save_segmenter
+from sfumato.types import Batch
 
 SOURCE = """
 import torch
@@ -61,12 +64,34 @@ def test_a_function_in_a_package(source_file, tmp_path, monkeypatch):
     assert (segmenter.spec.classes, segmenter.spec.window) == (("back", "a", "b"), (64, 32))
 
 
+def test_a_function_in_the_current_folder(source_file, tmp_path, monkeypatch):
+    source_file.rename(tmp_path / "found_here.py")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    with pytest.raises(ConfigError, match="'found_here' cannot be imported"):
+        load_segmenter("found_here:build", classes=3, spatial_dims=2)
+    monkeypatch.chdir(tmp_path)
+    assert load_segmenter("found_here:build", classes=3, spatial_dims=2).widths == {"2:input": 4}
+
+
 def test_a_saved_folder_runs_no_function_unless_it_is_trusted(source_file, tmp_path, refused):
     segmenter = load_segmenter(f"{source_file}:build", classes=3, spatial_dims=2)
     save_segmenter(tmp_path / "saved", segmenter.module, segmenter.spec)
     source_file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     refused("built by running the Python function.*--allow-pickle", StorageError, tmp_path / "saved")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_methods_folder_remembers_the_function(source_file, tmp_path):
+    spec = get_method("softmax")
+    method = spec.build(spec.config(), load_segmenter(f"{source_file}:build", classes=3, spatial_dims=2))
+    save_method(tmp_path / "method", method)
+    with pytest.raises(StorageError, match="--allow-pickle"):
+        load_method(tmp_path / "method")
+    batch = Batch(torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0)))
+    again = load_method(tmp_path / "method", allow_pickle=True).predict(batch)
+    before = method.predict(batch)
+    assert torch.equal(again.segmentation.logits, before.segmentation.logits)
+    assert all(torch.equal(again.uncertainty.maps[kind], m) for kind, m in before.uncertainty.maps.items())
 
 
 def trained_state(path: Path, scale: float) -> dict[str, torch.Tensor]:

@@ -74,11 +74,25 @@ def _function(place: str, name: str) -> Callable[..., Any]:
 def _module_by_name(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        here = str(Path.cwd())
+        package = name.partition(".")[0]
+        if error.name != package or here in sys.path or not _lies_here(package):
+            raise _not_importable(name, error) from error
+        sys.path.append(here)  # as `python -m` does; a console script looks beside itself instead
+        return _module_by_name(name)
     except ImportError as error:
-        raise ConfigError(
-            f"The module {name!r} cannot be imported ({error}); install it, or name its file: "
-            "path/to/file.py:function."
-        ) from error
+        raise _not_importable(name, error) from error
+
+
+def _lies_here(package: str) -> bool:
+    return Path(f"{package}.py").is_file() or Path(package).is_dir()
+
+
+def _not_importable(name: str, error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"The module {name!r} cannot be imported ({error}); install it, or name its file: path/to/file.py:function."
+    )
 
 
 def _module_from_file(path: Path) -> ModuleType:
