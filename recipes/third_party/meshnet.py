@@ -23,6 +23,7 @@ from sfumato import Batch, Preprocessing, wrap
 from sfumato.metrics.overlap import dice_per_class
 from sfumato.segmenters import FrozenSegmenter
 
+MODEL = "model5_gw_ae"
 CLASSES = ("background", "white matter", "grey matter")
 """Order of the logits, from the model's own `colormap3.json`."""
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
@@ -111,12 +112,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds models/brainchop")
-    parser.add_argument(
-        "--model", default="model5_gw_ae", help="one of brainchop's grey- and white-matter models"
-    )
     options = parser.parse_args()
-    segmenter = wrapped(options.data / "models" / "brainchop" / "models" / options.model)
-    print(f"{options.model}: {sum(p.numel() for p in segmenter.module.parameters())} parameters")
+    segmenter = wrapped(options.data / "models" / "brainchop" / "models" / MODEL)
+    print(f"{MODEL}: {sum(p.numel() for p in segmenter.module.parameters())} parameters")
     print(f"taps: {segmenter.widths}")
     image, truth = mni152()
     start = time.process_time()

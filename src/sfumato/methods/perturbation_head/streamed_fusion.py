@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .coarse_convolution import CoarseConvolution, upsampling_factors
 from .plane_convolution import PlaneConvolution
