@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from .coarse_convolution import CoarseConvolution, upsampling_factors
 from .plane_convolution import PlaneConvolution
+
+Normalisation = nn.InstanceNorm2d | nn.InstanceNorm3d
 
 SLAB = 1 << 15
 """Voxels computed at a time, more or less: 4 MB of 32 channels, which the processor's last cache holds."""
