@@ -427,6 +427,8 @@ def test_batches_depend_on_seed_and_step_alone():
     assert not torch.equal(there[0].image, there[1].image)
     assert there[0].image.shape == (2, 1, 16, 16)
     assert there[0].label.dtype == torch.int64
+    alone = [PatchSampler(samples(1), (16, 16), 2, seed=seed).batch(0).image for seed in (3, 4)]
+    assert not torch.equal(*alone)  # not only the order of samples differs
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 6])

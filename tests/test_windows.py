@@ -245,6 +245,18 @@ def test_large_values_are_blended_in_float32():
     np.testing.assert_allclose(slabs["distance"], slabs["logits"] * 1e6, rtol=1e-5, atol=1.0)
 
 
+def test_a_later_window_may_be_the_first_with_large_values():
+    calls = []
+
+    def growing(windows):
+        calls.append(1)
+        value = torch.full_like(windows, 1.0 if len(calls) == 1 else 1e6)
+        return {"logits": value, "distance": value}
+
+    slabs = whole(np.zeros((1, 40, 8), np.float32), plan_windows((40, 8), (8, 8)), growing)
+    np.testing.assert_allclose(slabs["distance"], slabs["logits"], rtol=2e-3)
+
+
 # ---- memory
 
 
