@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from sfumato.cli import app
+from sfumato.errors import ConfigError
 from sfumato.imaging import Geometry, write_nifti
 from sfumato.runs.evaluate import evaluate_method
 from sfumato.runs.files import find_inputs, locked
@@ -93,6 +94,18 @@ def test_fit_keeps_rules_curves_and_who_was_used(fitted):
     assert record["curves"]["source"] == "calibration cases"
     assert not set(record["fitted_on"]) & set(record["calibrated_on"])
     assert set(record["fitted_on"]) | set(record["calibrated_on"]) == set(record["splits"]["calibration"])
+
+
+def test_a_folder_holds_one_fit(fitted, balls):
+    with pytest.raises(ConfigError, match="holds a fit with another settings"):
+        fit_method(
+            "perturbation_head",
+            small_segmenter(),
+            balls,
+            fitted,
+            TINY | {"epochs": 2},
+            FitOptions(target_risk=0.9),
+        )
 
 
 def test_a_saved_method_predicts_the_same(fitted, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..pipeline.pieces import pieces_of
 from ..pipeline.samples import gather_samples
 from ..registry import get_method
 from ..segmenters.wrap import FrozenSegmenter
-from ..storage import config_from_plain, read_json, save_method
+from ..storage import config_from_plain, fingerprint, read_json, save_method, write_json
 from ..types import Batch
 from .assess import assess_cases, calibration_record
 from .files import locked
@@ -84,6 +85,10 @@ def fit_method(
     chosen = splits or dataset.splits()
     with locked(out):
         fitting, calibrating, problems = _parts(dataset, chosen, segmenter, options, spec.fits, say)
+        settled = {"method": name, "settings": asdict(config), "options": asdict(options)}
+        _refuse_another_fit(
+            out, settled | {"segmenter": fingerprint(segmenter.module), "fitting": sorted(fitting)}
+        )
         context = FitContext(out / "fit", options.seed, options.device, say)
         pieces = [piece for sample in fitting.values() for piece in pieces_of(sample, segmenter.spec)]
         held = [piece for sample in calibrating.values() for piece in pieces_of(sample, segmenter.spec)]
@@ -96,6 +101,18 @@ def fit_method(
         manifest.failures = problems
         manifest.write(out)
     return record | {"problems": problems}
+
+
+def _refuse_another_fit(out: Path, settled: dict[str, Any]) -> None:
+    """A fit resumes from its checkpoints, so they must be of the very same fit."""
+    path, content = out / "fit.json", json.loads(json.dumps(settled))
+    before = read_json(path) if path.exists() else content
+    different = [k for k in content if before.get(k) != content[k]]
+    if different:
+        raise ConfigError(
+            f"{out}: holds a fit with another {', '.join(different)}; choose another --out, or delete it."
+        )
+    write_json(path, content)
 
 
 def _parts(

@@ -79,7 +79,9 @@ def _write_pictures(folder: Path, labels: np.ndarray, maps: Mapping[str, Any]) -
     write_label_picture(folder / "segmentation.png", labels)
     for name, (array, value_range) in maps.items():
         write_map_picture(folder / f"{name}.tiff", unit(array))
-        described[f"{name}.tiff"] = _describe(name, value_range, True)
+        described[f"{name}.tiff"] = _describe(name, value_range, float32=array.dtype != np.uint8) | {
+            "stored": "float32"
+        }
     return described
 
 
