@@ -17,9 +17,9 @@ class LearnedCombiner(nn.Module):
     """What is added to the paper's ranking map, voxel by voxel; before training ln(1 - max p), else nothing.
 
     The paper's map gives confidence a fixed positive weight, so it can hardly overrule a confidently wrong
-    network (spec 15.1.3), and its untrained energies shuffle the many voxels whose margin is close to 1. Starting
-    from the logarithm of doubt, the map ranks like the softmax and can only learn to do better. It also sees the
-    probes, each divided by the length of its direction, so that the scale shared between direction, sigma and
+    network (spec 15.1.3), and it spans so little that the first optimiser steps shuffle the many voxels whose margin
+    is close to 1. The logarithm of doubt keeps these apart, so the map starts with the softmax's order. It also sees
+    the probes, each divided by the length of its direction, so that the scale shared between direction, sigma and
     readout does not matter.
 
     Args:
