@@ -28,7 +28,7 @@ class TrainerConfig:
         device: `auto` takes a GPU if there is one.
     """
 
-    epochs: int = 24
+    epochs: int = 40
     learning_rate: float = 2e-3
     optimiser: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 1e-2
