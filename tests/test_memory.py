@@ -49,7 +49,7 @@ predict_image(method, Image(small, Geometry(small.shape[1:])))
 grid = (200, 180, 160)
 image = Image(np.random.default_rng(0).standard_normal((1, *grid)).astype(np.float32), Geometry(grid))
 before = peak()
-plan = plan_case(method, plan_windows(grid, (40, 40, 40)), PredictOptions())
+plan = plan_case([method], plan_windows(grid, (40, 40, 40)), PredictOptions())
 predict_image(method, image, options=PredictOptions(overlap=0.25))
 print(plan.bytes_per_voxel, (peak() - before) / np.prod(grid))
 """

@@ -51,6 +51,22 @@ class Estimator(Protocol):
         ...
 
 
+@runtime_checkable
+class ScoresCases(Protocol):
+    """An estimator with case scores of its own, beside those that follow from its maps.
+
+    Sums of the pieces of a grid add up to the sums of the whole, so a case is scored while it is computed.
+    """
+
+    def case_sums(self, batch: Batch, segmentation: Segmentation) -> Float[Tensor, "batch sums"]:
+        """Float64 sums over voxels of the responses in `segmentation.features`."""
+        ...
+
+    def case_scores(self, sums: Float[Tensor, "batch sums"]) -> Mapping[Kind, Float[Tensor, "batch"]]:
+        """Scores from the sums of a whole case; they take the place of those that follow from the maps."""
+        ...
+
+
 @dataclass(frozen=True)
 class Method:
     """A ready method: nothing about it is half built.
@@ -60,12 +76,14 @@ class Method:
         config: the settings it was built with, an instance of `spec.config`.
         segmenter: the frozen network.
         estimator: the fitted estimator.
+        networks: further frozen networks of the same task that the estimator runs, such as an ensemble's members.
     """
 
     spec: MethodSpec
     config: Any
     segmenter: Segmenter
     estimator: Estimator
+    networks: tuple[Segmenter, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,6 +105,8 @@ class Method:
             for kind, m in uncertainty.maps.items()
             if kind in self.spec.scores
         }
+        if isinstance(self.estimator, ScoresCases):
+            scores |= self.estimator.case_scores(self.estimator.case_sums(batch, reduced))
         return Prediction(segmentation, replace(uncertainty, scores={**scores, **uncertainty.scores}))
 
 
@@ -99,12 +119,14 @@ class FitContext:
         seed: of everything random.
         device: `auto`, `cpu` or `cuda`.
         say: receives one line for the reader.
+        networks: further frozen networks of the same task, for methods that run several.
     """
 
     folder: Path | None = None
     seed: int = 0
     device: str = "auto"
     say: Callable[[str], None] = lambda line: None
+    networks: tuple[Segmenter, ...] = ()
 
 
 class FitFunction(Protocol):
@@ -140,12 +162,14 @@ class MethodSpec:
         ranks_by: the kind used for selective prediction.
         config: frozen dataclass of its settings, all with defaults.
         tiny: settings small enough for a CPU test of a second.
-        build: (config, segmenter) -> a Method with the right structure, whose state is loaded afterwards.
+        build: (config, segmenter) -> a Method with the right structure, whose state is loaded afterwards; a method
+            with `networks` takes them as a third argument.
         fit: see `FitFunction`; None when nothing is fitted.
         fits: whether it needs labelled cases.
         passes: forward passes of the segmenter per image, as text (`1`, `T`).
         spatial_dims: which it supports.
         prompt: which prompt it needs.
+        networks: least number of further networks it runs (see `FitContext.networks`); 0 for most.
         tiling: `windows` when `respond` may run window by window, `whole` when it needs the whole image.
     """
 
@@ -157,10 +181,11 @@ class MethodSpec:
     ranks_by: Kind
     config: type
     tiny: Any
-    build: Callable[[Any, Segmenter], Method]
+    build: Callable[..., Method]
     fit: FitFunction
     fits: bool = True
     passes: str = "1"
     spatial_dims: tuple[int, ...] = (2, 3)
     prompt: type | None = None
+    networks: int = 0
     tiling: Literal["windows", "whole"] = "windows"

@@ -31,6 +31,7 @@ WEIGHTS_FILE = "weights.safetensors"
 METHOD_FILE = "method.json"
 ESTIMATOR_FILE = "estimator.safetensors"
 SEGMENTER_FOLDER = "segmenter"
+NETWORKS_FOLDER = "networks"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -107,7 +108,8 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
     """Write a method with its segmenter, so that the folder is all anybody needs.
 
     Args:
-        folder: gets `method.json`, `estimator.safetensors` and `segmenter/`.
+        folder: gets `method.json`, `estimator.safetensors`, `segmenter/`, and `networks/0`, `networks/1`, ... where
+            the method runs further networks.
         method: fitted.
         record: how it was fitted, its decision rules and calibration curves; plain types.
     """
@@ -117,12 +119,16 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
             f"{type(segmenter).__name__} cannot be saved, expected a FrozenSegmenter from wrap()."
         )
     save_segmenter(folder / SEGMENTER_FOLDER, segmenter.module, segmenter.spec)
+    networks = [n for n in method.networks if isinstance(n, FrozenSegmenter)]
+    for i, network in enumerate(networks):
+        save_segmenter(folder / NETWORKS_FOLDER / str(i), network.module, network.spec)
     save_tensors(folder / ESTIMATOR_FILE, method.estimator.state_dict())
     content = {
         "format": METHOD_FORMAT,
         "name": method.name,
         "config": asdict(method.config),
         "segmenter_fingerprint": fingerprint(segmenter.module),
+        "network_fingerprints": [fingerprint(network.module) for network in networks],
         "record": dict(record or {}),
     }
     write_json(folder / METHOD_FILE, content)
@@ -146,12 +152,26 @@ def load_method(folder: Path, allow_pickle: bool = False) -> Method:
     if fingerprint(segmenter.module) != content.get("segmenter_fingerprint"):
         raise StorageError(f"{folder}: was fitted on another segmenter than the one beside it; fit it again.")
     config = config_from_plain(spec.config, content.get("config", {}))
-    method = spec.build(config, segmenter)
+    networks = _load_networks(folder, content.get("network_fingerprints", []), allow_pickle)
+    method = spec.build(config, segmenter, networks) if spec.networks else spec.build(config, segmenter)
     try:
         method.estimator.load_state_dict(load_tensors(folder / ESTIMATOR_FILE))
     except RuntimeError as error:
         raise StorageError(f"{folder}: the estimator's tensors do not fit its settings ({error}).") from error
     return method
+
+
+def _load_networks(folder: Path, expected: Sequence[str], allow_pickle: bool) -> tuple[FrozenSegmenter, ...]:
+    found = []
+    for i, known in enumerate(expected):
+        place = folder / NETWORKS_FOLDER / str(i)
+        network = load_segmenter_folder(place, allow_pickle)
+        if fingerprint(network.module) != known:
+            raise StorageError(
+                f"{place}: is another network than the one the method was fitted with; fit it again."
+            )
+        found.append(network)
+    return tuple(found)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -127,11 +127,21 @@ class Uncertainty:
         maps: (batch, *grid) each.
         scores: (batch,) each.
         temperature: (batch, *grid), > 0; recalibrates the probabilities and never moves a label.
+        probability: (batch, classes, *grid), where a method's own probability is no tempering of the segmenter's
+            (the mean of several passes, a scale per class). Its arg-max may differ; the labels, and so the mistakes,
+            stay the segmenter's.
     """
 
     maps: Mapping[Kind, Float[Tensor, "batch *grid"]] = field(default_factory=dict)
     scores: Mapping[Kind, Float[Tensor, "batch"]] = field(default_factory=dict)
     temperature: Float[Tensor, "batch *grid"] | None = None
+    probability: Float[Tensor, "batch classes *grid"] | None = None
+
+    def of(self, segmentation: Segmentation) -> Float[Tensor, "batch classes *grid"]:
+        """The method's probability: its own where it has one, else the segmentation's divided by the temperature."""
+        if self.probability is not None:
+            return self.probability
+        return segmentation.probability(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -142,5 +152,5 @@ class Prediction:
     uncertainty: Uncertainty
 
     def probability(self) -> Float[Tensor, "batch classes *grid"]:
-        """Calibrated probabilities: the segmentation's, divided by the uncertainty's temperature."""
-        return self.segmentation.probability(self.uncertainty.temperature)
+        """Calibrated probabilities, see `Uncertainty.of`."""
+        return self.uncertainty.of(self.segmentation)

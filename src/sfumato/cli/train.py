@@ -17,6 +17,7 @@ from .shared import (
     SeedOption,
     SplitsOption,
     emit,
+    parse_settings,
     say,
 )
 
@@ -56,6 +57,12 @@ def train(
         bool, typer.Option("--sigmoid", help="One foreground logit instead of a softmax.")
     ] = False,
     spacing: Annotated[str, typer.Option(help="Resample volumes to these millimetres, such as 1x1x1.")] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="An argument of the network, such as widths=[8,16,32,48]; may be repeated."
+        ),
+    ] = None,
     instances: InstancesOption = False,
     resample: ResampleOption = False,
     splits: SplitsOption = None,
@@ -90,6 +97,9 @@ def train(
     )
     config = TrainConfig(
         preset,
+        arguments={
+            k: tuple(v) if isinstance(v, list) else v for k, v in parse_settings(setting or []).items()
+        },
         classes=tuple(c.strip() for c in classes.split(",") if c.strip()),
         patch=_sides(patch, int, "--patch"),
         window=_sides(window, int, "--window"),

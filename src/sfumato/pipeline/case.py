@@ -7,20 +7,23 @@ the blended values, a chunk of planes at a time, and kept in compact types.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..decision import DecisionRule
+from ..errors import ConfigError
 from ..imaging import Image
 from ..interfaces import Method
-from ..measures.aggregate import region_sums, score_from_sums
 from ..segmenters.wrap import FrozenSegmenter
 from ..types import Batch, Kind, Segmentation
-from .memory import MemoryPlan, check_memory, chunk_planes, plan_memory
+from .collected import Collected, on_file_grid
+from .memory import MemoryPlan, check_memory, chunk_planes, plan_memory, together
 from .prepare import Prepared, prepare_image
 from .result import CaseResult
 from .windows import WindowPlan, blended_slabs, plan_windows
@@ -43,6 +46,10 @@ class PredictOptions:
     max_ram: float | None = None
 
 
+Watch = Callable[[str], AbstractContextManager[Any]]
+"""`with watch(part):` goes around what the segmenter (`segmenter`) or a method (its position, as text) computes."""
+
+
 def predict_image(
     method: Method,
     image: Image,
@@ -63,47 +70,102 @@ def predict_image(
         InputError: an image that does not fit the segmenter.
         ConfigError: a case larger than `options.max_ram`.
     """
+    return predict_methods([method], image, [rule], options, say)[0]
+
+
+def predict_methods(
+    methods: Sequence[Method],
+    image: Image,
+    rules: Sequence[DecisionRule | None] = (),
+    options: PredictOptions | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    watch: Watch = nullcontext,
+) -> list[CaseResult]:
+    """As `predict_image`, for several methods on one segmenter, which runs once for all of them.
+
+    Args:
+        methods: fitted, all on the same segmenter object.
+        image: as read by `sfumato.imaging.read_image`.
+        rules: one per method, or none.
+        options: overlap, types, memory limit.
+        say: receives the memory plan.
+        watch: measures what each part costs.
+
+    Raises:
+        InputError: an image that does not fit the segmenter.
+        ConfigError: methods on different segmenters, or a case larger than `options.max_ram`.
+    """
     options = options or PredictOptions()
     start = time.perf_counter()
-    segmenter = method.segmenter
-    assert isinstance(segmenter, FrozenSegmenter)
+    segmenter = shared_segmenter(methods)
     prepared = prepare_image(image, segmenter.spec)
     plan = plan_windows(
         prepared.array.shape[1:], segmenter.spec.window, segmenter.spec.divisor, options.overlap
     )
-    memory = plan_case(method, plan, options)
+    memory = plan_case(methods, plan, options)
     say(f"{image.name}: {memory.say()}")
     check_memory(memory, options.max_ram, image.name)
-    found = _Results(method, plan.grid, options.float32)
-    for chunk in _chunks(method, prepared, plan, options.window_batch):
-        found.add(*chunk)
-    return _on_file_grid(method, found, prepared, image, rule, time.perf_counter() - start)
+    found = [Collected(method, plan.grid, options.float32) for method in methods]
+    for axis, first, batch, segmentation in _chunks(methods, prepared, plan, options.window_batch, watch):
+        for i, collected in enumerate(found):
+            with watch(str(i)):
+                collected.add(axis, first, batch, _own(segmentation, i))
+    seconds = time.perf_counter() - start
+    rules = rules or [None] * len(methods)
+    return [
+        on_file_grid(method, collected, prepared, image, rule, seconds)
+        for method, collected, rule in zip(methods, found, rules, strict=True)
+    ]
 
 
-def plan_case(method: Method, plan: WindowPlan, options: PredictOptions) -> MemoryPlan:
-    """The memory a case of this window plan takes; the estimator is asked once, on a small image, what it blends."""
-    segmenter = method.segmenter
+def shared_segmenter(methods: Sequence[Method]) -> FrozenSegmenter:
+    """The one segmenter of all methods.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    segmenter = methods[0].segmenter
     assert isinstance(segmenter, FrozenSegmenter)
+    other = next((m.name for m in methods if m.segmenter is not segmenter), None)
+    if other is not None:
+        raise ConfigError(
+            f"{methods[0].name} and {other} run on different segmenters, expected one for all of them."
+        )
+    return segmenter
+
+
+def plan_case(methods: Sequence[Method], plan: WindowPlan, options: PredictOptions) -> MemoryPlan:
+    """The memory a case of this window plan takes; the estimators are asked once, on a small image, what they blend."""
+    segmenter = shared_segmenter(methods)
     probe = segmenter.blank_batch()
-    responses = method.estimator.respond(probe, segmenter.segment(probe))
-    maps = len([k for k in method.spec.maps if k is not Kind.ERROR])
-    count = sum(r.shape[1] for r in responses.values())
-    return plan_memory(plan, segmenter.spec, count, maps, options.float32)
+    segmentation = segmenter.segment(probe)
+    parts = []
+    for method in methods:
+        responses = method.estimator.respond(probe, segmentation)
+        maps = len([k for k in method.spec.maps if k is not Kind.ERROR])
+        count = sum(r.shape[1] for r in responses.values())
+        parts.append(plan_memory(plan, segmenter.spec, count, maps, options.float32))
+    return together(parts)
 
 
 def _chunks(
-    method: Method, prepared: Prepared, plan: WindowPlan, window_batch: int
+    methods: Sequence[Method], prepared: Prepared, plan: WindowPlan, window_batch: int, watch: Watch
 ) -> Iterator[tuple[int, int, Batch, Segmentation]]:
     """Blended pieces of a few planes: (axis, first plane, image, segmentation with responses as features)."""
-    segmenter = method.segmenter
+    segmenter = shared_segmenter(methods)
 
     def run(windows: Tensor) -> dict[str, Tensor]:
         batch = Batch(windows)
         with torch.inference_mode():
-            segmentation = segmenter.segment(batch)
-            return {"logits": segmentation.logits, **method.estimator.respond(batch, segmentation)}
+            with watch("segmenter"):
+                segmentation = segmenter.segment(batch)
+            found = {"logits": segmentation.logits}
+            for i, method in enumerate(methods):
+                with watch(str(i)):
+                    responses = method.estimator.respond(batch, segmentation)
+                found |= {f"{i}/{name}": value for name, value in responses.items()}
+            return found
 
-    assert isinstance(segmenter, FrozenSegmenter)
     axis = plan.axis
     size = chunk_planes(int(np.prod(plan.grid)) // plan.grid[axis])
     for first, slab in blended_slabs(prepared.array, plan, run, window_batch, size):
@@ -114,87 +176,8 @@ def _chunks(
         yield axis, first, batch, Segmentation(part.pop("logits"), segmenter.spec.link, part)
 
 
-class _Results:
-    """Finished maps on the network's grid, filled chunk by chunk."""
-
-    def __init__(self, method: Method, grid: tuple[int, ...], float32: bool):
-        assert isinstance(method.segmenter, FrozenSegmenter)
-        classes = len(method.segmenter.spec.classes)
-        code = np.float32 if float32 else np.uint8
-        self.estimator = method.estimator
-        self.segmentation = np.zeros(grid, np.uint8 if classes <= 256 else np.uint16)
-        self.probability = np.zeros((classes, *grid), code)
-        self.maps = {
-            kind: np.zeros(grid, code if kind is Kind.ERROR else np.float32 if float32 else np.float16)
-            for kind in method.spec.maps
-        }
-        self.sums = {kind: torch.zeros(1, 4, dtype=torch.float64) for kind in method.spec.scores}
-
-    def take(self, name: str) -> np.ndarray:
-        """Hand an array on and forget it."""
-        return self.__dict__.pop(name)
-
-    def add(self, axis: int, first: int, batch: Batch, segmentation: Segmentation) -> None:
-        with torch.inference_mode():
-            uncertainty = self.estimator.estimate(batch, segmentation)
-            probability = segmentation.probability(uncertainty.temperature)
-            labels = segmentation.labels()
-        place = [slice(None)] * self.segmentation.ndim
-        place[axis] = slice(first, first + labels.shape[1 + axis])
-        self.segmentation[tuple(place)] = labels[0].numpy()
-        self.probability[(slice(None), *place)] = _store(probability[0].numpy(), self.probability.dtype)
-        for kind, array in self.maps.items():
-            array[tuple(place)] = _store(uncertainty.maps[kind][0].numpy(), array.dtype)
-        for kind, sums in self.sums.items():
-            sums += region_sums(uncertainty.maps[kind], labels)
-
-
-def _store(values: np.ndarray, kind: np.dtype) -> np.ndarray:
-    return np.rint(values * 255.0).astype(np.uint8) if kind == np.uint8 else values.astype(kind)
-
-
-def _on_file_grid(
-    method: Method,
-    found: _Results,
-    prepared: Prepared,
-    image: Image,
-    rule: DecisionRule | None,
-    seconds: float,
-) -> CaseResult:
-    segmenter = method.segmenter
-    assert isinstance(segmenter, FrozenSegmenter)
-    scores = {kind: float(score_from_sums(kind, sums)[0]) for kind, sums in found.sums.items()}
-    grid = prepared.grid
-    segmentation = grid.to_file(found.take("segmentation")[None], order=0)[0]
-    probability = grid.to_file(found.take("probability"), order=1)
-    # One by one, each network-grid map let go before the next is turned: memory holds them once.
-    maps = {kind: grid.to_file(found.maps.pop(kind)[None], order=1)[0] for kind in tuple(found.maps)}
-    decision = rule.decide(scores[Kind(rule.kind)]) if rule is not None else None
-    volumes = _volumes(segmentation, probability, segmenter.spec.classes, image.geometry.voxel_ml)
-    warnings = () if segmentation.any() else ("Nothing was segmented: the prediction is empty.",)
-    return CaseResult(
-        image,
-        segmenter.spec.classes,
-        segmentation,
-        probability,
-        maps,
-        scores,
-        volumes,
-        decision,
-        warnings,
-        seconds,
-    )
-
-
-def _volumes(
-    segmentation: np.ndarray, probability: np.ndarray, classes: tuple[str, ...], voxel_ml: float
-) -> dict[str, tuple[float, float]]:
-    scale = 255.0 if probability.dtype == np.uint8 else 1.0
-    return {
-        name: (
-            np.count_nonzero(segmentation == c) * voxel_ml,
-            float(probability[c].sum(dtype=np.float64)) / scale * voxel_ml,
-        )
-        for c, name in enumerate(classes)
-        if c > 0
-    }
+def _own(segmentation: Segmentation, position: int) -> Segmentation:
+    """The segmentation with the responses of one method alone."""
+    mark = f"{position}/"
+    own = {k.removeprefix(mark): v for k, v in segmentation.features.items() if k.startswith(mark)}
+    return replace(segmentation, features=own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,17 @@ def plan_memory(
     buffers = plane * side * (4 * spec.logit_channels + half * responses)
     waiting = finished * side // plan.grid[plan.axis]
     return MemoryPlan(voxels, finished, buffers, waiting, WORKING * chunk_planes(plane) * plane)
+
+
+def together(plans: Sequence[MemoryPlan]) -> MemoryPlan:
+    """Several methods on one case: their results and responses add up, the chunk is theirs in turn."""
+    return MemoryPlan(
+        plans[0].voxels,
+        sum(p.finished for p in plans),
+        sum(p.buffers for p in plans),
+        sum(p.waiting for p in plans),
+        max(p.chunk for p in plans),
+    )
 
 
 def chunk_planes(plane: int) -> int:
