@@ -134,8 +134,16 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
     write_json(folder / METHOD_FILE, content)
 
 
-def load_method(folder: Path, allow_pickle: bool = False) -> Method:
+def load_method(
+    folder: Path, allow_pickle: bool = False, segmenter: FrozenSegmenter | None = None
+) -> Method:
     """Read what `save_method` wrote.
+
+    Args:
+        folder: written by `save_method`.
+        allow_pickle: trust the folder: run the Python function or the TorchScript program that it names.
+        segmenter: the very network the method was fitted on, already loaded, so that several methods share it;
+            None loads the one in the folder.
 
     Raises:
         StorageError: missing or damaged files, another format version, or a head of another segmenter.
@@ -148,9 +156,9 @@ def load_method(folder: Path, allow_pickle: bool = False) -> Method:
             "version."
         )
     spec = get_method(str(content.get("name")))
-    segmenter = load_segmenter_folder(folder / SEGMENTER_FOLDER, allow_pickle)
+    segmenter = segmenter or load_segmenter_folder(folder / SEGMENTER_FOLDER, allow_pickle)
     if fingerprint(segmenter.module) != content.get("segmenter_fingerprint"):
-        raise StorageError(f"{folder}: was fitted on another segmenter than the one beside it; fit it again.")
+        raise StorageError(f"{folder}: was fitted on another segmenter than this one; fit it again.")
     config = config_from_plain(spec.config, content.get("config", {}))
     networks = _load_networks(folder, content.get("network_fingerprints", []), allow_pickle)
     method = spec.build(config, segmenter, networks) if spec.networks else spec.build(config, segmenter)
