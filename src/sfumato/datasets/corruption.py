@@ -92,7 +92,7 @@ CORRUPTIONS: dict[str, tuple[Change, tuple[float, float, float]]] = {
 
 
 def corrupt_image(image: Image, name: str, severity: int, seed: int = 0) -> Image:
-    """The image with one corruption; a function of image, its name, the corruption, severity and seed alone.
+    """The image with one corruption; a function of what is passed alone.
 
     Args:
         image: as read; its type is kept, values are clipped to it.
@@ -115,7 +115,8 @@ def corrupt_image(image: Image, name: str, severity: int, seed: int = 0) -> Imag
     if name not in CORRUPTIONS:
         raise UnknownNameError("corruption", name, CORRUPTIONS)
     change, strengths = CORRUPTIONS[name]
-    digest = hashlib.sha256(f"{image.name} {name} {severity}".encode()).digest()
+    # Without the severity: a severe case is the mild one, made worse.
+    digest = hashlib.sha256(f"{image.name} {name}".encode()).digest()
     changed = []
     for number, channel in enumerate(image.array):
         # Noise is another in every channel; a field, a movement or a ghost is the same in all.
