@@ -36,3 +36,15 @@ def maximum_probability_doubt(
 ) -> Float[Tensor, "batch *grid"]:
     """1 - max_c p_c, in [0, 1 - 1/C]."""
     return 1 - probability.amax(dim=1)
+
+
+def log_doubt(logits: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, "batch *grid"]:
+    """ln(1 - max_c p_c), at least -20: orders voxels whose margin has long rounded to 1.
+
+    Example:
+        >>> round(log_doubt(torch.tensor([2.0, 1.0, 0.0]).reshape(1, 3, 1)).item(), 3)  # ln(0.2447 + 0.0900)
+        -1.094
+    """
+    top = logits.argmax(dim=1, keepdim=True)
+    others = torch.logsumexp(logits.scatter(1, top, -torch.inf), dim=1)
+    return (others - torch.logsumexp(logits, dim=1)).clamp_min(-20.0)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...heads.tapped import pointwise
+
 ENERGY_UNIT = 1e-3
 """Epistemic and residual maps are of this order before training (spec 18), so the network sees ln(1 + map / unit)."""
 DOUBT_UNIT = 5.0
@@ -59,11 +61,3 @@ class LearnedCombiner(nn.Module):
         )
         hidden = F.gelu(pointwise(self.second, F.gelu(pointwise(self.first, x))))
         return (pointwise(self.last, hidden) + pointwise(self.straight, x))[:, 0]
-
-
-def pointwise(
-    layer: nn.Linear, x: Float[Tensor, "batch inputs voxels"]
-) -> Float[Tensor, "batch outputs voxels"]:
-    """A linear layer over axis 1, for every voxel."""
-    y = torch.matmul(layer.weight, x)
-    return y if layer.bias is None else y + layer.bias[:, None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...errors import ConfigError, UnknownNameError
-from .fusion import FUSIONS
+from ...heads.fusion import FUSIONS
 from .patterns import PATTERNS
 
 _CHOICES = {

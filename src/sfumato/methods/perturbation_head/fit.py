@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...heads.crops import Crop, FeatureSource
+from ...heads.labels import IGNORE, label_of
+from ...heads.requirements import need_cases, need_frozen
+from ...heads.schedule import trainer_settings
+from ...heads.temperature import fit_temperature
+from ...heads.voxels import Voxels
 from ...interfaces import FitContext, Segmenter
 from ...measures.entropy import margin
 from ...segmenters.wrap import FrozenSegmenter
-from ...training.loop import TrainerConfig, pick_device, train
+from ...training.loop import pick_device, train
 from ...types import Batch, Kind, Segmentation
-from .calibration import fit_temperature
 from .config import PerturbationHeadConfig
-from .crops import Crop, FeatureSource, label_of
 from .head import PerturbationHead
-from .losses import IGNORE, head_losses
+from .losses import head_losses
 
 EASY_MARGIN = 0.98
 """Correct voxels above this top-two margin are the easy ones that `easy_share` thins out."""
-VOXEL_LIMIT = 1 << 23
-"""Most voxels that temperature and error table are fitted on."""
 MEMORISED = 0.3
 """Below this ratio of error rates, fitting to calibration cases, the segmenter has learned the fitting cases by
 heart and the head sees too few of its typical mistakes (spec 15.1.1)."""
@@ -36,11 +36,7 @@ def make_head(config: PerturbationHeadConfig, segmenter: Segmenter) -> Perturbat
         InputError: not a `FrozenSegmenter`.
         TapError: it taps nothing.
     """
-    if not isinstance(segmenter, FrozenSegmenter):
-        raise InputError(
-            f"perturbation_head reads tapped features, got a {type(segmenter).__name__}, expected a "
-            "FrozenSegmenter; make one with sfumato.segmenters.wrap."
-        )
+    segmenter = need_frozen(segmenter, "perturbation_head", "reads tapped features")
     spec = segmenter.spec
     return PerturbationHead(config, segmenter.widths, len(spec.classes), spec.spatial_dims)
 
@@ -53,16 +49,12 @@ def fit_head(
     context: FitContext,
 ) -> PerturbationHead:
     """Fit temperature and head on `fitting`, the chance of error (and the temperature again) on `calibration`."""
-    if not fitting or not calibration:
-        raise InputError(
-            f"perturbation_head got {len(fitting)} fitting and {len(calibration)} calibration cases, expected at "
-            "least one of each."
-        )
+    need_cases(fitting, calibration, "perturbation_head")
+    segmenter = need_frozen(segmenter, "perturbation_head", "reads tapped features")
     device = pick_device(context.device)
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         head = make_head(config, segmenter)
-        assert isinstance(segmenter, FrozenSegmenter)
         segmenter.to(device)
         patch = config.patch or segmenter.spec.window
         source = FeatureSource(
@@ -83,7 +75,7 @@ def fit_head(
 
 def _prepare(head: PerturbationHead, source: FeatureSource, context: FitContext) -> float:
     """The global temperature; returns the error rate of the fitting cases."""
-    seen = _Voxels.gather(
+    seen = Voxels.gather(
         ((source.segmentation(i), label_of(case, i), None, None) for i, case in enumerate(source.cases)),
         len(source.cases),
         context.seed,
@@ -95,20 +87,7 @@ def _prepare(head: PerturbationHead, source: FeatureSource, context: FitContext)
 
 
 def _train(head: PerturbationHead, source: FeatureSource, context: FitContext) -> nn.Module:
-    config = head.config
-    steps = min(source.steps_per_epoch, config.steps or source.steps_per_epoch)
-    trainer = TrainerConfig(
-        epochs=max(1, min(config.epochs, round(config.steps / steps) if config.steps else config.epochs)),
-        learning_rate=config.learning_rate,
-        final_learning_rate=config.final_learning_rate,
-        weight_decay=config.weight_decay,
-        warmup=0,
-        clip=config.clip,
-        average=config.average,
-        precision=config.precision,
-        seed=context.seed,
-        device=context.device,
-    )
+    trainer, steps = trainer_settings(head.config, source.steps_per_epoch, context)
 
     def loss(module: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         assert isinstance(module, PerturbationHead)
@@ -171,7 +150,7 @@ def _calibrate(
     head: PerturbationHead, segmenter: FrozenSegmenter, cases: Sequence[Batch], context: FitContext
 ) -> float:
     """Temperature and error table from calibration cases; returns their error rate."""
-    seen = _Voxels.gather(
+    seen = Voxels.gather(
         (_estimated(head, segmenter, case, i) for i, case in enumerate(cases)), len(cases), context.seed
     )
     if head.config.global_temperature:
@@ -190,33 +169,3 @@ def _estimated(head: PerturbationHead, segmenter: FrozenSegmenter, case: Batch, 
     reduced = Segmentation(segmentation.logits, segmentation.link, head.respond(case, segmentation))
     uncertainty = head.estimate(case, reduced)
     return segmentation, label_of(case, index), uncertainty.maps[Kind.RANKING], uncertainty.temperature
-
-
-@dataclass
-class _Voxels:
-    """Labelled voxels of cases, on the CPU, thinned out evenly where there are too many."""
-
-    logits: list[Tensor]
-    labels: list[Tensor]
-    scores: list[Tensor]
-    temperatures: list[Tensor]
-
-    @classmethod
-    def gather(cls, cases, count: int, seed: int) -> _Voxels:
-        found = cls([], [], [], [])
-        generator = torch.Generator().manual_seed(seed)
-        for segmentation, label, score, temperature in cases:
-            flat = label.flatten().cpu()
-            index = (flat != IGNORE).nonzero()[:, 0]
-            if len(index) > VOXEL_LIMIT // count:
-                index = index[torch.randperm(len(index), generator=generator)[: VOXEL_LIMIT // count]]
-            logits = segmentation.full_logits().movedim(1, 0).flatten(1).cpu()
-            found.logits.append(logits[:, index])
-            found.labels.append(flat[index])
-            if score is not None:
-                found.scores.append(score.flatten().cpu()[index])
-                found.temperatures.append(temperature.flatten().cpu()[index])
-        return found
-
-    def wrong(self) -> list[Tensor]:
-        return [z.argmax(dim=0) != y for z, y in zip(self.logits, self.labels, strict=True)]

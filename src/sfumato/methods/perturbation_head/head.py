@@ -13,13 +13,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import InputError, TapError
-from ...measures.entropy import entropy, margin
+from ...heads.error_table import ErrorTable
+from ...heads.fusion import CONVOLUTION, make_fusion, resize
+from ...heads.tapped import every_voxel, pointwise, tapped_features
+from ...measures.entropy import entropy, log_doubt, margin
 from ...types import Batch, Kind, Segmentation, Uncertainty
 from . import maps as m
-from .calibration import ErrorTable
-from .combiner import LearnedCombiner, pointwise
+from .combiner import LearnedCombiner
 from .config import PerturbationHeadConfig
-from .fusion import CONVOLUTION, make_fusion, resize
 from .patterns import make_patterns
 
 CHUNK = 1 << 15
@@ -98,21 +99,11 @@ class PerturbationHead(nn.Module):
             TapError: a tap is missing or has no grid.
         """
         grid = tuple(segmentation.logits.shape[2:])
-        fused = resize(self.fusion(self._tapped(segmentation)), grid)
-        found = {"probes": _every_voxel(self.probes, fused)}
+        fused = resize(self.fusion(tapped_features(segmentation, self.taps, self.raw_scale.dtype)), grid)
+        found = {"probes": every_voxel(self.probes, fused)}
         if self.aleatoric is not None:
-            found["aleatoric"] = _every_voxel(self.aleatoric, fused)
+            found["aleatoric"] = every_voxel(self.aleatoric, fused)
         return found
-
-    def _tapped(self, segmentation: Segmentation) -> list[Tensor]:
-        for tap in self.taps:
-            value = segmentation.features.get(tap)
-            if value is None or value.dim() != segmentation.logits.dim():
-                came = "none" if value is None else f"one of shape {tuple(value.shape)}"
-                raise TapError(
-                    f"The tap {tap!r}: {came}, expected features (batch, channels, *grid); tap another."
-                )
-        return [segmentation.features[tap].to(self.raw_scale.dtype) for tap in self.taps]
 
     @torch.no_grad()
     def estimate(self, batch: Batch, segmentation: Segmentation) -> Uncertainty:
@@ -178,7 +169,7 @@ class PerturbationHead(nn.Module):
             if self.combiner is not None:
                 lengths = self.probes.weight.flatten(1).norm(dim=1).clamp_min(1e-6)
                 score = score + self.combiner(
-                    epi, res, calibration, entropy_n, weight, gap, m.log_doubt(z), v / lengths[:, None]
+                    epi, res, calibration, entropy_n, weight, gap, log_doubt(z), v / lengths[:, None]
                 )
             warmth = m.temperature(calibration, self.global_temperature)
             return HeadMaps(
@@ -205,14 +196,6 @@ class PerturbationHead(nn.Module):
             [torch.log1p(epi + res), gap] if ale is None else [torch.log1p(epi + res), torch.log1p(ale), gap]
         )
         return F.softplus(pointwise(self.calibration, torch.stack(inputs, dim=1))[:, 0])
-
-
-def _every_voxel(layer: nn.Conv2d | nn.Conv3d, value: Tensor) -> Tensor:
-    """A 1-wide convolution as a product of matrices: a fifth of its time where channels are last in memory."""
-    result = torch.matmul(layer.weight.flatten(1), value.flatten(2))
-    if layer.bias is not None:
-        result = result + layer.bias[:, None]
-    return result.unflatten(2, value.shape[2:])
 
 
 def _finest_width(widths: Mapping[str, int]) -> int:

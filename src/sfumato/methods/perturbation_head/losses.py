@@ -11,7 +11,6 @@ from .config import PerturbationHeadConfig
 from .head import HeadMaps
 
 TINY = 1e-12
-IGNORE = -1
 
 
 def standardise(score: Float[Tensor, "voxels"]) -> Float[Tensor, "voxels"]:

@@ -118,18 +118,6 @@ def normalised_entropy(probability: Float[Tensor, "batch classes *grid"]) -> Flo
     return entropy(probability) / max(math.log(probability.shape[1]), 1.0)
 
 
-def log_doubt(logits: Float[Tensor, "batch classes *grid"]) -> Float[Tensor, "batch *grid"]:
-    """ln(1 - max_c p_c), at least -20: orders voxels whose margin has long rounded to 1.
-
-    Example:
-        >>> round(log_doubt(torch.tensor([2.0, 1.0, 0.0]).reshape(1, 3, 1)).item(), 3)  # ln(0.2447 + 0.0900)
-        -1.094
-    """
-    top = logits.argmax(dim=1, keepdim=True)
-    others = torch.logsumexp(logits.scatter(1, top, -torch.inf), dim=1)
-    return (others - torch.logsumexp(logits, dim=1)).clamp_min(-20.0)
-
-
 def temperature(
     calibration: Float[Tensor, "batch *grid"], global_temperature: Tensor | float = 1.0
 ) -> Float[Tensor, "batch *grid"]:

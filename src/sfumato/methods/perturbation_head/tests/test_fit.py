@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load, save
 
 from sfumato.errors import ConfigError, InputError, UnknownNameError
+from sfumato.heads.crops import FeatureSource
 from sfumato.interfaces import FitContext, Method
 from sfumato.measures.entropy import entropy
 from sfumato.methods.perturbation_head import METHOD, PerturbationHeadConfig
-from sfumato.methods.perturbation_head.crops import FeatureSource
+from sfumato.methods.perturbation_head.fit import choose_voxels
 from sfumato.metrics import selective
 from sfumato.types import Batch, Kind
 
@@ -188,3 +189,19 @@ def test_wrong_requests_are_refused(segmenter, cases):
         PerturbationHeadConfig(combiner="paper")
     with pytest.raises(ConfigError, match="easy_share"):
         PerturbationHeadConfig(easy_share=1.5)
+
+
+def test_easy_voxels_are_thinned_and_stand_for_the_others():
+    g = torch.Generator().manual_seed(0)
+    label = torch.randint(0, 2, (10_000,), generator=g)
+    logits = torch.stack([-8.0 * label, 8.0 * (label - 1.0)])  # all right and sure
+    logits[:, :100] = -logits[:, :100] - 8  # these are wrong
+    label[100:200] = -1
+    index, weights = choose_voxels(logits, label, 0.25, g)
+    assert set(range(100)) <= set(index.tolist())
+    assert not set(range(100, 200)) & set(index.tolist())
+    assert weights[:100].eq(1).all()
+    assert float(weights.sum()) == pytest.approx(9900, rel=0.05)
+    index, weights = choose_voxels(logits, label, 1.0, g)
+    assert len(index) == 9900
+    assert weights.eq(1).all()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import InputError, TapError
+from sfumato.heads.crops import Crop
 from sfumato.methods.perturbation_head import (
     METHOD,
     PerturbationHead,
@@ -15,7 +16,6 @@ from sfumato.methods.perturbation_head import (
 from sfumato.methods.perturbation_head import (
     head as head_module,
 )
-from sfumato.methods.perturbation_head.crops import Crop
 from sfumato.methods.perturbation_head.fit import crop_losses
 from sfumato.methods.perturbation_head.reference import reference_forward, reference_parameters
 from sfumato.types import Batch, Kind, Link, Segmentation

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.measures.entropy import entropy, margin
+from sfumato.measures.entropy import entropy, log_doubt, margin
 from sfumato.methods.perturbation_head import maps as m
 from sfumato.methods.perturbation_head.patterns import hadamard_patterns, make_patterns
 
@@ -118,7 +118,7 @@ def test_a_constant_on_all_logits_changes_nothing(seed, constant):
     patterns = hadamard_patterns(8)
     for function in (
         lambda x: m.epistemic(x, v, sigma, w, patterns),
-        m.log_doubt,
+        log_doubt,
         lambda x: margin(torch.softmax(x, 1)),
     ):
         torch.testing.assert_close(function(z + constant), function(z), rtol=1e-9, atol=1e-9)
@@ -206,6 +206,6 @@ def test_logarithmic_doubt_orders_what_the_margin_cannot():
     p = torch.softmax(z, 1)
     assert margin(p)[0, 0] == margin(p)[0, 1]
     z = torch.tensor([[12.0, 0.0], [18.0, 0.0]]).T.reshape(1, 2, 2)
-    doubt = m.log_doubt(z)[0]
+    doubt = log_doubt(z)[0]
     assert doubt.tolist() == pytest.approx([-12.0, -18.0], abs=1e-4)
-    assert m.log_doubt(1e4 * z).min() == -20
+    assert log_doubt(1e4 * z).min() == -20

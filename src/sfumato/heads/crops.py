@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from ...errors import InputError
-from ...interfaces import Segmenter
-from ...types import Batch, Segmentation
-from .losses import IGNORE
+from ..errors import InputError
+from ..interfaces import Segmenter
+from ..types import Batch, Segmentation
+from .labels import IGNORE, label_of
 
 FOREGROUND = 0.67
 """Share of crops centred on a labelled foreground voxel (the released training scripts' share)."""
@@ -103,17 +103,6 @@ class FeatureSource:
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))
         start = position * self.batch_size
         return [self.rows[i] for i in order[start : start + self.batch_size]]
-
-
-def label_of(case: Batch, index: int) -> Tensor:
-    """The case's label.
-
-    Raises:
-        InputError: there is none.
-    """
-    if case.label is None:
-        raise InputError(f"Case {index} carries no label, expected one for fitting.")
-    return case.label
 
 
 def cut(

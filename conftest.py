@@ -1,4 +1,4 @@
-"""A segmenter that is confidently wrong where its features say so, and cases for it."""
+"""For all tests: a segmenter that is confidently wrong where its features say so, and cases for it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Gullible(nn.Module):
             self.classifier.bias.copy_(bias)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Logits; the pooled features are only there to be tapped."""
         x = self.features(image)
         self.pool(x)
         return self.classifier(x)

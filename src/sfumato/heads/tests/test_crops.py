@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import InputError
-from sfumato.methods.perturbation_head.crops import FeatureSource, cut, strides_of
-from sfumato.methods.perturbation_head.fit import choose_voxels
+from sfumato.heads.crops import FeatureSource, cut, strides_of
 from sfumato.types import Batch, Link, Segmentation
 
 
@@ -102,19 +101,3 @@ def test_rows_without_labels_are_left_out(segmenter, cases):
         source(segmenter, [case])
     with pytest.raises(InputError, match="Case 1 carries no label"):
         source(segmenter, [*cases(1, 1), Batch(case.image)])
-
-
-def test_easy_voxels_are_thinned_and_stand_for_the_others():
-    g = torch.Generator().manual_seed(0)
-    label = torch.randint(0, 2, (10_000,), generator=g)
-    logits = torch.stack([-8.0 * label, 8.0 * (label - 1.0)])  # all right and sure
-    logits[:, :100] = -logits[:, :100] - 8  # these are wrong
-    label[100:200] = -1
-    index, weights = choose_voxels(logits, label, 0.25, g)
-    assert set(range(100)) <= set(index.tolist())
-    assert not set(range(100, 200)) & set(index.tolist())
-    assert weights[:100].eq(1).all()
-    assert float(weights.sum()) == pytest.approx(9900, rel=0.05)
-    index, weights = choose_voxels(logits, label, 1.0, g)
-    assert len(index) == 9900
-    assert weights.eq(1).all()

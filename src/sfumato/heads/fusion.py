@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import TapError, UnknownNameError
+from ..errors import TapError, UnknownNameError
 from .streamed_fusion import can_stream, fuse_streamed
 
 FUSIONS = ("reference", "light", "none")
