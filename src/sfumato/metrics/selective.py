@@ -8,7 +8,8 @@ With N voxels, errors e in {0, 1}, scores u (higher = more suspicious) and error
 - E-AURC = AURC - (r + (1 - r) ln(1 - r)), the excess over a perfect ranking of many voxels.
 - AUGRC = mean over k of (errors among the k least suspicious) / N (Traub et al., 2024).
 
-Voxels of equal score share their group's mean error, so the order of the input never matters.
+Voxels of equal score share their group's mean error, so the order of the input never matters. The sums are those of
+`tie_groups`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from .keys import flat_pair, sorted_keys
+from .tie_groups import areas, tie_groups
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class Selective:
 def selective(scores: np.ndarray, errors: np.ndarray) -> Selective:
     """Rank mistakes by a score and judge the ranking.
 
+    Takes 4 bytes per voxel for float16, float32 and small integers, else 8, and a few MiB.
+
     Args:
-        scores: any shape, finite, higher = more likely wrong.
+        scores: any shape, finite, higher = more likely wrong; floats of 16 to 64 bits, integers or booleans.
         errors: the same shape, true or 1 where the prediction is wrong.
 
     Raises:
@@ -48,61 +52,38 @@ def selective(scores: np.ndarray, errors: np.ndarray) -> Selective:
         >>> round(result.aurc, 7), round(result.auroc, 7)
         (0.1865079, 0.7142857)
     """
-    scores, errors = np.ravel(scores), np.ravel(errors).astype(bool)
-    if scores.shape != errors.shape:
-        raise InputError(f"{scores.size} scores and {errors.size} errors, expected one error per score.")
-    if not np.isfinite(scores).all():
-        raise InputError("A score is NaN or infinite, expected finite numbers.")
-    count = scores.size
-    if count == 0:
-        undefined = float("nan")
-        return Selective(undefined, undefined, undefined, undefined, undefined, undefined, 0)
-    group_size, group_errors = _groups(scores, errors)
-    wrong = float(group_errors.sum())
-    rate = wrong / count
-    size, bad = group_size.astype(float), group_errors.astype(float)
-    aurc, augrc = _risk_areas(size, bad, count)
-    best = rate + (1 - rate) * np.log1p(-rate) if rate < 1 else 1.0
-    return Selective(
-        _auroc(size, bad), _average_precision(size, bad), aurc, float(aurc - best), augrc, rate, count
-    )
+    scores, errors = flat_pair(scores, errors)
+    count, wrong = scores.size, int(np.count_nonzero(errors))
+    total = areas_of_nothing(count, wrong)
+    for block in tie_groups(sorted_keys(scores, errors)):
+        total = total + areas(block, count, wrong)
+    return summary(total, count, wrong)
 
 
-def _groups(scores: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Size and number of errors of each group of equal scores, in increasing order of score."""
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), scores.size - 1)
-    cumulated = np.cumsum(errors[order], dtype=np.int64)[ends]
-    return np.diff(ends, prepend=-1), np.diff(cumulated, prepend=0)
+def areas_of_nothing(count: int, wrong: int) -> np.ndarray:
+    """What areas of blocks are added to: 0, or NaN where `count` and `wrong` leave an area undefined."""
+    nan = float("nan")
+    ranked = 0.0 if 0 < wrong < count else nan
+    return np.array([ranked, 0.0 if wrong else nan, *(2 * [0.0 if count else nan])])
 
 
-def _auroc(size: np.ndarray, bad: np.ndarray) -> float:
-    good = size - bad
-    if bad.sum() == 0 or good.sum() == 0:
-        return float("nan")
-    below = np.cumsum(good) - good
-    return float((bad * (below + 0.5 * good)).sum() / (bad.sum() * good.sum()))
+def perfect_aurc(rate: np.ndarray | float) -> np.ndarray:
+    """AURC of a perfect ranking of many voxels at an error rate r in [0, 1]: r + (1 - r) ln(1 - r).
+
+    Example:
+        >>> float(perfect_aurc(0.01).round(9))
+        5.0168e-05
+    """
+    right = 1 - np.asarray(rate, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(right > 0, 1 - right + right * np.log(np.maximum(right, 1e-300)), 1.0)
 
 
-def _average_precision(size: np.ndarray, bad: np.ndarray) -> float:
-    if bad.sum() == 0:
-        return float("nan")
-    hits, seen = np.cumsum(bad[::-1]), np.cumsum(size[::-1])
-    return float((bad[::-1] / bad.sum() * hits / seen).sum())
-
-
-def _risk_areas(size: np.ndarray, bad: np.ndarray, count: int) -> tuple[float, float]:
-    # Inside a group that starts after K voxels with E errors and holds g voxels of mean error m:
-    # sum over j = 1..g of (E + j m) / (K + j) = g m + (E - K m) (H(K + g) - H(K)), H the harmonic numbers.
-    from scipy.special import digamma
-
-    before, errors = np.cumsum(size) - size, np.cumsum(bad) - bad
-    mean = bad / size
-    harmonic = digamma(before + size + 1) - digamma(before + 1)
-    aurc = (size * mean + (errors - before * mean) * harmonic).sum() / count
-    augrc = (size * errors + mean * size * (size + 1) / 2).sum() / count**2
-    return float(aurc), float(augrc)
+def summary(four: np.ndarray, count: int, wrong: int) -> Selective:
+    """The result from the four areas."""
+    auroc, auprc, aurc, augrc = (float(v) for v in four)
+    rate = wrong / count if count else float("nan")
+    return Selective(auroc, auprc, aurc, aurc - float(perfect_aurc(rate)), augrc, rate, count)
 
 
 def risk_coverage_curve(
@@ -110,9 +91,26 @@ def risk_coverage_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coverage in (0, 1] and the error rate among the most trusted share of voxels, at `points` coverages.
 
-    Inside a group of equal scores the errors are taken as evenly spread.
+    Inside a group of equal scores the errors are taken as evenly spread; NaN without a voxel.
+
+    Example:
+        >>> coverage, risk = risk_coverage_curve(np.array([1.0, 2, 3, 4]), np.array([0, 0, 1, 1]), 2)
+        >>> coverage.tolist(), risk.tolist()
+        ([0.5, 1.0], [0.0, 0.5])
     """
-    size, bad = _groups(np.ravel(scores), np.ravel(errors).astype(bool))
-    seen, wrong = np.append(0, np.cumsum(size)), np.append(0, np.cumsum(bad))
+    scores, errors = flat_pair(scores, errors)
+    knots = [np.zeros((2, 1))]
+    for block in tie_groups(sorted_keys(scores, errors)):
+        ends = np.stack([block.start + block.size, block.before + block.errors])
+        # Without an error between two groups the curve of errors is level, so starts and ends are all its corners.
+        knots.append(np.stack([np.stack([block.start, block.before]), ends], axis=2).reshape(2, -1))
+    seen, wrong = np.concatenate([*knots, [[scores.size], [np.count_nonzero(errors)]]], axis=1)
+    return curve(seen, wrong, points)
+
+
+def curve(seen: np.ndarray, wrong: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage and risk from corners of the curve `errors among the first k voxels`, the last one at all voxels."""
     coverage = np.arange(1, points + 1) / points
+    if seen[-1] == 0:
+        return coverage, np.full(points, np.nan)
     return coverage, np.interp(coverage * seen[-1], seen, wrong) / (coverage * seen[-1])
