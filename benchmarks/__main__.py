@@ -6,6 +6,7 @@ import argparse
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from .measure import show
 
@@ -21,13 +22,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls per side, at least 5")
     parser.add_argument("--size", help="grid, such as 64x128x128")
+    parser.add_argument("--n", type=float, help="how many items, such as 1e7")
     arguments = parser.parse_args()
     if arguments.name is None:
         print("\n".join(NAMES))
         return
-    options = {"repeats": arguments.repeats}
+    options: dict[str, Any] = {"repeats": arguments.repeats}
     if arguments.size:
         options["size"] = tuple(int(n) for n in arguments.size.split("x"))
+    if arguments.n:
+        options["n"] = int(arguments.n)
     result = import_module(f"benchmarks.{arguments.name}").run(**options)
     print(json.dumps(result, indent=2)) if arguments.json else show(result)
 

@@ -78,4 +78,4 @@ def show(result: Mapping[str, Any]) -> None:
             "  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         )
     for name, value in result["ratios"].items():
-        print(f"  {name} {value:.3f}")
+        print(f"  {name} {value:.4g}")
