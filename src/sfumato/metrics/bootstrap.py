@@ -94,10 +94,14 @@ def bootstrap_mean(
     known = np.isfinite(table)
     if not known.any():
         return Interval(float("nan"), float("nan"), float("nan"), 0, int((~known).sum()))
-    _, owner = np.unique(np.asarray(patients)[known], return_inverse=True)
-    total, size = np.bincount(owner, weights=table[known]), np.bincount(owner)
+    names, defined = np.asarray(patients)[known], table[known]
+    # In one order of cases, so that not even rounding depends on theirs.
+    order = np.lexsort((defined, names))
+    names, defined = names[order], defined[order]
+    _, owner = np.unique(names, return_inverse=True)
+    total, size = np.bincount(owner, weights=defined), np.bincount(owner)
     weights = resample_weights(len(total), resamples, seed)
-    means, value = (weights @ total) / (weights @ size), float(table[known].mean())
+    means, value = (weights @ total) / (weights @ size), float(defined.mean())
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca" and len(total) > 1 and np.ptp(means) > 0:
         without = (total.sum() - total) / (size.sum() - size)
@@ -144,7 +148,8 @@ def bca_levels(resampled: np.ndarray, value: float, without: np.ndarray, tails: 
     """
     from scipy.special import ndtr, ndtri
 
-    share = np.mean(resampled < value) + np.mean(resampled == value) / 2
+    slack = 1e-12 * max(abs(value), float(np.abs(resampled).max()))  # equal but for rounding is equal
+    share = (np.mean(resampled < value - slack) + np.mean(resampled <= value + slack)) / 2
     # A value outside all resamples would ask for an infinite shift; half a resample is the finest that can be told.
     edge = 0.5 / len(resampled)
     bias = ndtri(np.clip(share, edge, 1 - edge))

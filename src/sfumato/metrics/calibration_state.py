@@ -3,7 +3,8 @@
 A confidence is the probability of the label that was given, in [0, 1]. Confidences and Brier scores are summed as
 whole numbers of 2^-32, likelihoods as whole numbers of 2^-28, each voxel rounded to the nearest: a mean is at most
 1.2e-10 off for ECE and Brier score and 1.9e-9 for the likelihood. A sum is an int64, which holds at least 2^31 voxels
-of confidence 1 and 3.3e8 of the worst possible likelihood; an update or a merge that could pass it is refused.
+of confidence 1, 2^30 of Brier score 2 and 1.2e9 of the worst likelihood; an update or a merge that could pass it is
+refused.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ class CalibrationState:
 
     def check_room(self, voxels: int) -> None:
         """Raise `InputError` if so many more voxels of the worst values could overflow a sum."""
-        largest = max(int(self.table[:, 1].max()), int(self.doubts[:, 1].max()))
-        largest = max(largest, int(self.per_class[..., 1].max(initial=0)), int(self.sums[1]))
-        worst = max(largest + voxels * int(UNIT) * max(1, self.classes), int(self.sums[0]) + voxels * _WORST)
+        sure = max(int(t[..., 1].max(initial=0)) for t in (self.table, self.doubts, self.per_class))
+        worst = sure + voxels * int(UNIT)
+        if self.classes:
+            nats, squares = (int(v) for v in self.sums)
+            worst = max(worst, nats + voxels * _WORST, squares + voxels * self.classes * int(UNIT))
         if worst > CEILING:
             raise InputError(
                 f"{voxels} more voxels could overflow a state of {self.count}: add them in smaller parts, "

@@ -10,8 +10,20 @@ from __future__ import annotations
 import numpy as np
 
 _FAR = 64
-_TABLE = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, _FAR + 1))])
+
+
+def _table(weighted: bool) -> np.ndarray:
+    # Entry [start, end] sums from start + 1 to end, so that nothing is subtracted.
+    table = np.zeros((_FAR, _FAR + 1))
+    for start in range(_FAR):
+        n = np.arange(start + 1, _FAR + 1)
+        table[start, start + 1 :] = np.cumsum((n - start) / n if weighted else 1 / n)
+    return table
+
+
+_GAPS, _WEIGHTED = _table(False), _table(True)
 _SERIES = 0.125
+"""Below this x - ln(1 + x) loses digits to the difference, and seven terms of a series give all of them."""
 
 
 def harmonic_gap(start: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -29,9 +41,8 @@ def harmonic_gap(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     gap = _far_gap(low, np.maximum(end, _FAR) - low)
     near = start < _FAR
     if near.any():
-        first, last = start[near].astype(int), np.minimum(end[near], _FAR).astype(int)
         gap = np.array(gap)
-        gap[near] += _TABLE[last] - _TABLE[first]
+        gap[near] += _GAPS[start[near].astype(int), np.minimum(end[near], _FAR).astype(int)]
     return gap
 
 
@@ -48,7 +59,10 @@ def weighted_gap(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     near = start < _FAR
     total = np.array(_far_weighted(np.maximum(start, _FAR), length))
     if near.any():
-        total[near] = length[near] - start[near] * harmonic_gap(start[near], length[near])
+        first, last = start[near], (start + length)[near]
+        beyond = np.maximum(last - _FAR, 0)
+        total[near] = beyond - first * _far_gap(np.array(float(_FAR)), beyond)
+        total[near] += _WEIGHTED[first.astype(int), np.minimum(last, _FAR).astype(int)]
     return total
 
 

@@ -29,10 +29,11 @@ DOUBTS = (np.float32(1).view(np.uint32) >> 16).item() + 1
 WORTH_COMPILING = 1 << 25
 BACKENDS = ("auto", "numpy", "numba")
 
-_ready: set[str] = set()
+ready: set[str] = set()
+"""Families of passes that have been compiled: `counters` here, `buckets` for sorting."""
 
 
-def uses_numba(backend: str, voxels: int) -> bool:
+def uses_numba(backend: str, voxels: int, family: str = "counters") -> bool:
     """Whether a pass over so many voxels runs compiled.
 
     Raises:
@@ -46,7 +47,7 @@ def uses_numba(backend: str, voxels: int) -> bool:
     there = find_spec("numba") is not None
     if backend == "numba" and not there:
         raise MissingExtraError("numba", "fast", "the compiled pass over voxels")
-    return there and (backend == "numba" or voxels >= WORTH_COMPILING or bool(_ready))
+    return there and (backend == "numba" or voxels >= WORTH_COMPILING or family in ready)
 
 
 def add_scores(table: np.ndarray, scores: np.ndarray, wrong: np.ndarray, compiled: bool) -> None:
@@ -140,5 +141,5 @@ def _compiled() -> dict[str, Callable[..., Any]]:
             count_score(table, bits[i], np.int64(wrong[i]), shift)
             count_confidence(bins, doubts, confidence[i], np.int64(not wrong[i]))
 
-    _ready.add("numba")
+    ready.add("counters")
     return {"scores": score_pass, "confidences": confidence_pass, "both": both_passes}

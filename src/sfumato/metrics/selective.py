@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .buckets import bucketed_keys
+from .kernels import uses_numba
 from .keys import flat_pair, sorted_keys
 from .tie_groups import areas, tie_groups
 
@@ -35,7 +37,7 @@ class Selective:
     count: int
 
 
-def selective(scores: np.ndarray, errors: np.ndarray) -> Selective:
+def selective(scores: np.ndarray, errors: np.ndarray, backend: str = "auto") -> Selective:
     """Rank mistakes by a score and judge the ranking.
 
     Takes 4 bytes per voxel for float16, float32 and small integers, else 8, and a few MiB.
@@ -43,6 +45,7 @@ def selective(scores: np.ndarray, errors: np.ndarray) -> Selective:
     Args:
         scores: any shape, finite, higher = more likely wrong; floats of 16 to 64 bits, integers or booleans.
         errors: the same shape, true or 1 where the prediction is wrong.
+        backend: `numpy`, `numba` (the `fast` extra) or `auto`; all give the same bits.
 
     Raises:
         InputError: other shapes, or a score that is not finite.
@@ -55,7 +58,8 @@ def selective(scores: np.ndarray, errors: np.ndarray) -> Selective:
     scores, errors = flat_pair(scores, errors)
     count, wrong = scores.size, int(np.count_nonzero(errors))
     total = areas_of_nothing(count, wrong)
-    for block in tie_groups(sorted_keys(scores, errors)):
+    sort = bucketed_keys if uses_numba(backend, count, "buckets") else sorted_keys
+    for block in tie_groups(sort(scores, errors)):
         total = total + areas(block, count, wrong)
     return summary(total, count, wrong)
 
