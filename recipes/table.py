@@ -26,7 +26,7 @@ def lines(results: dict) -> list[str]:
         "",
         f"Dice {span(dice['mean'])} ("
         + ", ".join(f"{name} {span(value)}" for name, value in dice["per_class"].items())
-        + f"); equal with and without the head: {dice['equal_with_and_without_head']}.",
+        + f"); voxels whose probability prefers another label: {dice['relabelled_voxels']}.",
         "",
         f"| region | metric | softmax entropy | {results['method']} | paired difference | pooled: entropy | pooled |",
         "| --- | --- | --- | --- | --- | --- | --- |",

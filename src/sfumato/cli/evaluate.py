@@ -89,7 +89,7 @@ def _table(results: dict[str, Any]) -> None:
     dice = results["dice"]
     console.print(
         f"{results['method']} on {results['cases']} {results['split']} cases of {results['patients']} patients: "
-        f"Dice {_span(dice['mean'])}, equal with and without the head: {dice['equal_with_and_without_head']}"
+        f"Dice {_span(dice['mean'])}, voxels whose probability prefers another label: {dice['relabelled_voxels']}"
     )
     table = Table(
         "region", "metric", "softmax entropy", results["method"], "difference", "pooled entropy", "pooled"

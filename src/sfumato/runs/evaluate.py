@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ..datasets import Splits, open_dataset
 from ..datasets.splits import PATIENT_PATTERN, SPLIT_NAMES
 from ..errors import DatasetError
 from ..metrics.bootstrap import bootstrap_mean
+from ..metrics.cases import case_aurc, spearman
 from ..metrics.regions import REGIONS
 from ..storage import load_method, read_record
-from ..types import Kind
-from .assess import AssessedCase, assess_cases, curves_of, pooled
+from .assess import AssessedCase, assess_cases, curves_of
 from .files import write_text
 from .fit import rule_of
+from .judge import case_score_kind, column
 from .manifest import Manifest
+from .pooled import pooled_metrics
 
 VOXEL_METRICS = ("auroc", "auprc", "aurc", "eaurc", "augrc", "ece", "brier", "nll")
 
@@ -68,7 +69,7 @@ def evaluate_method(
         raise DatasetError(f"The {split} split is empty.")
     assessed = assess_cases(method, [dataset.cases[n] for n in names], instances, resample, progress)
     classes = method.segmenter.spec.classes  # type: ignore[attr-defined]
-    kind = (Kind.ERROR if Kind.ERROR in method.spec.scores else method.spec.ranks_by).value
+    kind = case_score_kind(method).value
     results = {
         "method": method.name,
         "split": split,
@@ -100,13 +101,13 @@ def _recorded(record: dict[str, Any], known: Any) -> Splits | None:
 
 def _dice(cases: Sequence[AssessedCase], classes: Sequence[str], seed: int) -> dict[str, Any]:
     patients = [c.patient for c in cases]
-    with_head, without = np.array([c.dice for c in cases]), np.array([c.dice_without for c in cases])
-    per_class = {n: bootstrap_mean(with_head[:, i], patients, seed) for i, n in enumerate(classes[1:])}
+    table = np.array([c.method.content["dice"] for c in cases], dtype=float)
+    per_class = {n: bootstrap_mean(table[:, i], patients, seed) for i, n in enumerate(classes[1:])}
     means = [1 - c.risk for c in cases]
     return {
         "mean": _interval(bootstrap_mean(means, patients, seed)),
         "per_class": {name: _interval(value) for name, value in per_class.items()},
-        "equal_with_and_without_head": bool(np.array_equal(with_head, without, equal_nan=True)),
+        "relabelled_voxels": sum(c.method.content["relabelled"] for c in cases),
     }
 
 
@@ -122,9 +123,18 @@ def _interval(interval: Any) -> dict[str, Any]:
 
 def _region(cases: Sequence[AssessedCase], region: str, seed: int) -> dict[str, Any]:
     patients = [c.patient for c in cases]
-    table: dict[str, Any] = {"pooled": pooled(cases, region), "per_case": {}, "method_minus_entropy": {}}
+    judged = {"method": [c.method for c in cases], "entropy": [c.entropy for c in cases]}
+    pooled = {
+        who: pooled_metrics(judgements, region, seed, resamples=0) for who, judgements in judged.items()
+    }
+    table: dict[str, Any] = {
+        "pooled": {who: {m: v["value"] for m, v in numbers.items()} for who, numbers in pooled.items()},
+        "pooled_bound": {who: {m: v["bound"] for m, v in numbers.items()} for who, numbers in pooled.items()},
+        "per_case": {},
+        "method_minus_entropy": {},
+    }
     for metric in VOXEL_METRICS:
-        series = {w: np.array([c.regions[region][w][metric] for c in cases]) for w in ("method", "entropy")}
+        series = {who: column(judgements, region, metric) for who, judgements in judged.items()}
         table["per_case"][metric] = {
             w: _interval(bootstrap_mean(v, patients, seed)) for w, v in series.items()
         }
@@ -140,13 +150,12 @@ def _region(cases: Sequence[AssessedCase], region: str, seed: int) -> dict[str, 
 
 
 def _case_level(cases: Sequence[AssessedCase], kind: str, record: dict[str, Any]) -> dict[str, Any]:
-    scores, risks = np.array([c.scores[kind] for c in cases]), np.array([c.risk for c in cases])
-    constant = np.ptp(scores) == 0 or np.ptp(risks) == 0
+    scores, risks = np.array([c.score for c in cases]), np.array([c.risk for c in cases])
     result = {
         "score": kind,
         "mean_risk": float(risks.mean()),
-        "spearman": float("nan") if constant or len(cases) < 3 else _spearman(scores, risks),
-        "aurc": _case_aurc(scores, risks),
+        "spearman": spearman(scores, risks),
+        "aurc": case_aurc(scores, risks),
         "aurc_at_random": float(risks.mean()),
     }
     rule = rule_of(record)
@@ -160,20 +169,6 @@ def _case_level(cases: Sequence[AssessedCase], kind: str, record: dict[str, Any]
             "risk_of_reviewed": float(risks[~accepted].mean()) if (~accepted).any() else float("nan"),
         }
     return result
-
-
-def _spearman(scores: np.ndarray, risks: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(scores), rankdata(risks))[0, 1])
-
-
-def _case_aurc(scores: np.ndarray, risks: np.ndarray) -> float:
-    # Ties share their group's mean risk; cases are few, so the definition is written out.
-    order = np.argsort(scores, kind="stable")
-    ordered = risks[order].astype(float)
-    for value in np.unique(scores):
-        group = scores[order] == value
-        ordered[group] = ordered[group].mean()
-    return float((np.cumsum(ordered) / np.arange(1, len(ordered) + 1)).mean())
 
 
 def _plain(value: Any) -> Any:
@@ -192,10 +187,11 @@ def _csv(cases: Sequence[AssessedCase], classes: Sequence[str]) -> str:
     rows = []
     for case in cases:
         row: dict[str, Any] = {"case": case.name, "patient": case.patient, "risk": case.risk}
-        row |= {f"dice {n}": d for n, d in zip(classes[1:], case.dice, strict=True)}
-        row |= {f"score {k}": v for k, v in case.scores.items()}
+        row |= {f"dice {n}": d for n, d in zip(classes[1:], case.method.content["dice"], strict=True)}
+        row |= {f"score {k}": v for k, v in case.method.content["scores"].items()}
         for region in REGIONS:
-            for who, numbers in case.regions[region].items():
+            for who, judgement in (("method", case.method), ("entropy", case.entropy)):
+                numbers = judgement.content["regions"][region]
                 row |= {f"{region} {who} {metric}": numbers[metric] for metric in VOXEL_METRICS}
         rows.append(row)
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")

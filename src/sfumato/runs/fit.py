@@ -12,12 +12,20 @@ from ..datasets import Case, Dataset, Splits, open_dataset
 from ..datasets.splits import PATIENT_PATTERN, SPLIT_NAMES, out_of_fold
 from ..decision import DecisionRule
 from ..errors import ConfigError, DatasetError
-from ..interfaces import FitContext, Method
+from ..interfaces import FitContext, Method, MethodSpec
 from ..pipeline.pieces import pieces_of
 from ..pipeline.samples import gather_samples
 from ..registry import get_method
 from ..segmenters.wrap import FrozenSegmenter
-from ..storage import config_from_plain, fingerprint, read_json, save_method, write_json
+from ..storage import (
+    METHOD_FILE,
+    config_from_plain,
+    fingerprint,
+    read_json,
+    read_record,
+    save_method,
+    write_json,
+)
 from ..types import Batch
 from .assess import assess_cases, calibration_record
 from .files import locked
@@ -61,6 +69,7 @@ def fit_method(
     splits: Splits | None = None,
     patient_pattern: str = PATIENT_PATTERN,
     say: Callable[[str], None] = print,
+    networks: Sequence[FrozenSegmenter] = (),
 ) -> dict[str, Any]:
     """Fit a registered method on a frozen segmenter and write it, its rules and its calibration into `out`.
 
@@ -68,28 +77,38 @@ def fit_method(
         name: of the method.
         segmenter: frozen.
         data: data set folder.
-        out: gets `method.json`, `estimator.safetensors`, `segmenter/`, `manifest.json`.
+        out: gets `method.json`, `estimator.safetensors`, `segmenter/`, `manifest.json`, and `networks/` where there
+            are some.
         settings: fields of the method's settings that differ from their defaults.
         options: see `FitOptions`.
         splits: of the data set; those the segmenter was trained with, if they are known.
         patient_pattern: see `sfumato.datasets`.
         say: receives lines for people.
+        networks: further frozen networks of the same task, for methods that run several.
 
     Returns:
         The record that is kept in `method.json`.
+
+    Raises:
+        ConfigError: networks missing, or given to a method that runs none; a folder of another fit.
     """
     options = options or FitOptions()
     spec = get_method(name)
+    _check_networks(spec, networks)
     config = config_from_plain(spec.config, settings or {})
     dataset = open_dataset(data, patient_pattern)
     chosen = splits or dataset.splits()
     with locked(out):
         fitting, calibrating, problems = _parts(dataset, chosen, segmenter, options, spec.fits, say)
         settled = {"method": name, "settings": asdict(config), "options": asdict(options)}
-        _refuse_another_fit(
-            out, settled | {"segmenter": fingerprint(segmenter.module), "fitting": sorted(fitting)}
-        )
-        context = FitContext(out / "fit", options.seed, options.device, say)
+        settled |= {"segmenter": fingerprint(segmenter.module), "fitting": sorted(fitting)}
+        if networks:
+            settled["networks"] = [fingerprint(network.module) for network in networks]
+        _refuse_another_fit(out, settled)
+        if (out / METHOD_FILE).exists():
+            say(f"{out}: fitted before, kept")
+            return read_record(out)
+        context = FitContext(out / "fit", options.seed, options.device, say, tuple(networks))
         pieces = [piece for sample in fitting.values() for piece in pieces_of(sample, segmenter.spec)]
         held = [piece for sample in calibrating.values() for piece in pieces_of(sample, segmenter.spec)]
         method = spec.fit(config, segmenter, pieces, held, context)
@@ -101,6 +120,18 @@ def fit_method(
         manifest.failures = problems
         manifest.write(out)
     return record | {"problems": problems}
+
+
+def _check_networks(spec: MethodSpec, networks: Sequence[FrozenSegmenter]) -> None:
+    if networks and not spec.networks:
+        raise ConfigError(
+            f"{spec.name} runs no further networks and got {len(networks)}; leave --members out, or fit deep_ensemble."
+        )
+    if len(networks) < spec.networks:
+        raise ConfigError(
+            f"{spec.name} runs further networks and got {len(networks)}, expected at least {spec.networks}; give "
+            "their folders with --members."
+        )
 
 
 def _refuse_another_fit(out: Path, settled: dict[str, Any]) -> None:

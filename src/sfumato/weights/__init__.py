@@ -27,3 +27,13 @@ def find_method(source: str | Path) -> Path:
     raise UnknownNameError(
         "fitted method (a folder with method.json) or shipped pair", str(source), shipped_pairs()
     )
+
+
+def find_segmenter(source: str | Path) -> Path:
+    """The folder of a shipped pair by its name, else the path as it is.
+
+    Example:
+        >>> find_segmenter("runs/mine").name
+        'mine'
+    """
+    return FOLDER / str(source) if str(source) in shipped_pairs() else Path(source)
