@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -19,11 +20,32 @@ def test_the_head_agrees_with_the_transcription():
     assert float(run(code)) < 1e-5
 
 
+def test_voxel_metrics_agree_with_their_rivals():
+    pytest.importorskip("numba")
+    command = [sys.executable, "-m", "benchmarks", "voxel_metrics", "--n", "2e4", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    rows = {row["side"]: row for row in result["rows"]}
+    assert result["size"] == [20_000]
+    assert result["ratios"]["auroc_difference"] < 1e-12
+    assert result["ratios"]["ece_error"] < 1e-9
+    assert rows["torchmetrics binary_auroc"]["auroc"] == pytest.approx(rows["ours, exact"]["auroc"], abs=1e-5)
+    assert rows["torchmetrics BinaryCalibrationError"]["ece_error"] < 1e-5
+    exact, streamed = rows["ours, exact"], rows["ours, streamed"]
+    assert streamed["auroc"] == pytest.approx(exact["auroc"], abs=streamed["auroc_bound"])
+    assert streamed["state_mib"] < 40
+    numbers = "auroc", "auprc", "aurc", "augrc"
+    assert [exact[n] for n in numbers] == [rows["ours, exact, numpy"][n] for n in numbers]
+    assert [streamed[n] for n in (*numbers, "ece")] == [
+        rows["ours, streamed, numpy"][n] for n in (*numbers, "ece")
+    ]
+
+
 def test_benchmarks_are_listed():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "head_overhead" in done.stdout.split()
+    assert {"head_overhead", "voxel_metrics"} <= set(done.stdout.split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's high-water mark")

@@ -70,6 +70,30 @@ def test_agrees_with_the_plain_functions(seed, count):
         assert np.isnan(bins.mean_confidence[~there]).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(seeds, counts, st.integers(0, 60))
+def test_plain_functions_know_no_order(seed, count, cut):
+    p, y = drawn(seed, count, ignored=0)
+    order, q = np.random.default_rng(seed).permutation(count), p.max(0)
+    assert brier(p[:, order], y[order]) == pytest.approx(brier(p, y), abs=1e-12)
+    assert negative_log_likelihood(p[:, order], y[order]) == pytest.approx(
+        negative_log_likelihood(p, y), abs=1e-12
+    )
+    right = p.argmax(0) == y
+    whole, merged = (
+        reliability(q, right),
+        reliability(q[:cut], right[:cut]) + reliability(q[cut:], right[cut:]),
+    )
+    assert merged.ece == pytest.approx(whole.ece, abs=1e-12)
+    assert reliability(q[order], right[order]).ece == pytest.approx(whole.ece, abs=1e-12)
+
+
+def test_plain_functions_of_nothing_are_undefined():
+    none = np.zeros((2, 0))
+    numbers = brier(none, none[0]), negative_log_likelihood(none, none[0]), reliability(none[0], none[0]).ece
+    assert np.isnan(numbers).all()
+
+
 def sorted_twin(confidence, right, bins):
     """Equal-mass ECE of distinct confidences by sorting; as many voxels in every bin."""
     order = np.argsort(1 - confidence, kind="stable")

@@ -120,6 +120,29 @@ def test_surface_distance_by_its_definition(pair, size):
             assert np.isnan(value)
 
 
+@settings(max_examples=40, deadline=None)
+@given(pairs)
+def test_turning_the_grid_over_changes_nothing(pair):
+    prediction, label = pair
+    turned = tuple(np.flip(m).T for m in pair)
+    for function in (dice_per_class, iou_per_class, hd95_per_class):
+        np.testing.assert_allclose(function(*turned, 3), function(prediction, label, 3), rtol=1e-12)
+        if (label >= 0).all():
+            np.testing.assert_allclose(
+                function(label, prediction, 3), function(prediction, label, 3), rtol=1e-12
+            )
+    masks, others = (
+        region_masks(prediction, label, regions=ALL_REGIONS),
+        region_masks(*turned, regions=ALL_REGIONS),
+    )
+    for name in ALL_REGIONS:
+        np.testing.assert_array_equal(np.flip(masks[name]).T, others[name])
+    values = np.random.default_rng(0).random(label.shape)
+    for name, function in AGGREGATIONS.items():
+        there, back = function(values, prediction), function(np.flip(values).T, turned[0])
+        assert there == pytest.approx(back, abs=1e-12), name
+
+
 @pytest.mark.needs_monai
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 def test_surface_distance_agrees_with_monai():

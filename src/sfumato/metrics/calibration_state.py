@@ -83,12 +83,13 @@ class CalibrationState:
         table = table.reshape(len(table), -1)
         given = None if prediction is None else np.ravel(np.asarray(prediction))
         self._check(table, truth, given)
+        compiled = uses_numba(backend, truth.size)
         for part in chunks(truth.size):
             known = truth[part] >= 0
             p, y = table[:, part][:, known], truth[part][known].astype(np.intp)
             chosen = p.argmax(0) if given is None else given[part][known].astype(np.intp)
             confidence = np.take_along_axis(p, chosen[None], 0)[0]
-            self._add_confidence(_floats(confidence), chosen == y, backend)
+            self._add_confidence(_floats(confidence), chosen == y, compiled)
             self._add_classes(p, y)
 
     def update_confidence(self, confidence: np.ndarray, right: np.ndarray, backend: str = "auto") -> None:
@@ -109,8 +110,9 @@ class CalibrationState:
             raise InputError(f"{p.size} confidences and {hit.size} hits, expected one hit per confidence.")
         check_unit(p[None])
         self.check_room(p.size)
+        compiled = uses_numba(backend, p.size)
         for part in chunks(p.size):
-            self._add_confidence(_floats(p[part]), np.ascontiguousarray(hit[part]), backend)
+            self._add_confidence(_floats(p[part]), np.ascontiguousarray(hit[part]), compiled)
 
     def check_room(self, voxels: int) -> None:
         """Raise `InputError` if so many more voxels of the worst values could overflow a sum."""
@@ -198,8 +200,7 @@ class CalibrationState:
         check_unit(table)
         self.check_room(truth.size)
 
-    def _add_confidence(self, confidence: np.ndarray, right: np.ndarray, backend: str) -> None:
-        compiled = uses_numba(backend, confidence.size)
+    def _add_confidence(self, confidence: np.ndarray, right: np.ndarray, compiled: bool) -> None:
         add_confidences(self.table, self.doubts, confidence, right, compiled)
         self.count += confidence.size
 

@@ -42,12 +42,12 @@ def uses_numba(backend: str, voxels: int, family: str = "counters") -> bool:
     """
     if backend not in BACKENDS:
         raise ConfigError(f"Backend {backend!r} is not known, expected one of {', '.join(BACKENDS)}.")
-    if backend == "numpy":
+    if backend == "numpy" or (backend == "auto" and voxels < WORTH_COMPILING and family not in ready):
         return False
     there = find_spec("numba") is not None
     if backend == "numba" and not there:
         raise MissingExtraError("numba", "fast", "the compiled pass over voxels")
-    return there and (backend == "numba" or voxels >= WORTH_COMPILING or family in ready)
+    return there
 
 
 def add_scores(table: np.ndarray, scores: np.ndarray, wrong: np.ndarray, compiled: bool) -> None:
