@@ -85,16 +85,16 @@ def phantoms() -> Callable[..., list[Batch]]:
 
 
 @pytest.fixture(scope="session")
-def tiny_segmenter(phantoms) -> Callable[[str], FrozenSegmenter]:
-    """`tiny_segmenter(setup name)` gives a freshly wrapped copy of a small network, trained on phantoms."""
-    states: dict[str, dict[str, torch.Tensor]] = {}
+def tiny_segmenter(phantoms) -> Callable[..., FrozenSegmenter]:
+    """`tiny_segmenter(setup name, seed=0)` gives a freshly wrapped copy of a small network, trained on phantoms."""
+    states: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
 
-    def make(name: str) -> FrozenSegmenter:
+    def make(name: str, seed: int = 0) -> FrozenSegmenter:
         setup = SETUPS[name]
-        if name not in states:
-            states[name] = _trained_state(setup)
+        if (name, seed) not in states:
+            states[name, seed] = _trained_state(setup, seed)
         module = _network(setup)
-        module.load_state_dict(states[name])
+        module.load_state_dict(states[name, seed])
         return wrap(
             module,
             setup.classes,
@@ -109,13 +109,19 @@ def tiny_segmenter(phantoms) -> Callable[[str], FrozenSegmenter]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_members(tiny_segmenter) -> Callable[[str], tuple[FrozenSegmenter, ...]]:
+    """`tiny_members(setup name)` gives two further networks of the same task, trained from other seeds."""
+    return lambda name: tuple(tiny_segmenter(name, seed) for seed in (1, 2))
+
+
 def _network(setup: TinySetup) -> torch.nn.Module:
     return build_preset(setup.preset, 1, 1 if setup.link is Link.SIGMOID else setup.classes, widths=WIDTHS)
 
 
-def _trained_state(setup: TinySetup) -> dict[str, torch.Tensor]:
+def _trained_state(setup: TinySetup, seed: int) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         module = _network(setup).train()
         optimiser = torch.optim.Adam(module.parameters(), 2e-2)
         cases = phantom_batches(setup, 12, seed=1, rows=2)

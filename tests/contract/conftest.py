@@ -33,6 +33,7 @@ class Fitted:
     method: Method
     segmenter: FrozenSegmenter
     before: dict[str, Tensor]
+    context: FitContext
     fitting: list[Batch]
     calibration: list[Batch]
     test: list[Batch]
@@ -45,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def fitted(request: pytest.FixtureRequest, tiny_segmenter, phantoms) -> Fitted:
+def fitted(request: pytest.FixtureRequest, tiny_segmenter, tiny_members, phantoms) -> Fitted:
     """The pair of the running test."""
     name, setup = request.param
     spec = get_method(name)
@@ -53,9 +54,10 @@ def fitted(request: pytest.FixtureRequest, tiny_segmenter, phantoms) -> Fitted:
     before = {k: v.clone() for k, v in segmenter.module.state_dict().items()}
     fitting, calibration = phantoms(setup, 6, seed=11, rows=1), phantoms(setup, 4, seed=12, rows=1)
     assert spec.fit is not None
-    method = spec.fit(spec.tiny, segmenter, fitting, calibration, FitContext(device="cpu"))
+    context = FitContext(device="cpu", networks=tiny_members(setup) if spec.networks else ())
+    method = spec.fit(spec.tiny, segmenter, fitting, calibration, context)
     test = phantoms(setup, 6, seed=13, rows=1)
-    return Fitted(setup, spec, method, segmenter, before, fitting, calibration, test)
+    return Fitted(setup, spec, method, segmenter, before, context, fitting, calibration, test)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.errors import InputError, SfumatoError
 from sfumato.imaging import Geometry, Image
-from sfumato.interfaces import Estimator, FitContext, Segmenter
+from sfumato.interfaces import Estimator, Segmenter
 from sfumato.metrics import selective
 from sfumato.pipeline.case import PredictOptions, predict_image
 from sfumato.segmenters import FrozenSegmenter, Preprocessing
@@ -29,7 +29,10 @@ LEAST_AUROC = 0.7
 def tensors_of(uncertainty: Uncertainty) -> dict[str, Tensor]:
     found = {f"map {k}": v for k, v in uncertainty.maps.items()}
     found |= {f"score {k}": v for k, v in uncertainty.scores.items()}
-    return found | ({"temperature": uncertainty.temperature} if uncertainty.temperature is not None else {})
+    for name in ("temperature", "probability"):
+        value = getattr(uncertainty, name)
+        found |= {} if value is None else {name: value}
+    return found
 
 
 def differences(one: Prediction, other: Prediction) -> Iterator[tuple[str, float]]:
@@ -59,8 +62,12 @@ def test_it_fills_what_its_spec_declares(fitted, batch):
     assert set(uncertainty.maps) == set(fitted.method.spec.maps)
     assert set(uncertainty.scores) == set(fitted.method.spec.scores)
     grid = (batch.image.shape[0], *batch.image.shape[2:])
+    classes = len(fitted.segmenter.spec.classes)
     for name, value in tensors_of(uncertainty).items():
-        assert tuple(value.shape) == (grid[:1] if name.startswith("score") else grid), name
+        wanted = grid[:1] if name.startswith("score") else grid
+        assert tuple(value.shape) == ((grid[0], classes, *grid[1:]) if name == "probability" else wanted), (
+            name
+        )
 
 
 def test_values_are_finite_and_carry_no_gradient(fitted, batch):
@@ -121,12 +128,26 @@ def test_a_label_in_the_batch_changes_nothing(fitted, batch):
     assert all(difference == 0 for _, difference in differences(without, with_label))
 
 
+def test_the_labels_are_the_segmenter_s(fitted, batch):
+    assert torch.equal(
+        fitted.method.predict(batch).segmentation.labels(), fitted.segmenter.segment(batch).labels()
+    )
+
+
 def test_temperature_moves_no_label(fitted, batch):
     prediction = fitted.method.predict(batch)
     temperature = prediction.uncertainty.temperature
     if temperature is not None:
         assert temperature.min() > 0
-    assert torch.equal(prediction.probability().argmax(dim=1), prediction.segmentation.labels())
+    if prediction.uncertainty.probability is None:
+        assert torch.equal(prediction.probability().argmax(dim=1), prediction.segmentation.labels())
+
+
+def test_the_probability_is_one(fitted, batch):
+    # A method's own probability may have another arg-max than the labels, but it is a probability.
+    probability = fitted.method.predict(batch).probability()
+    assert probability.min() >= 0
+    torch.testing.assert_close(probability.sum(dim=1), torch.ones_like(probability[:, 0]), rtol=0, atol=1e-5)
 
 
 def test_fitting_leaves_the_segmenter_untouched(fitted, tiny_segmenter, batch):
@@ -145,7 +166,7 @@ def test_fitting_again_gives_the_same_method(fitted, tiny_segmenter, batch):
         tiny_segmenter(fitted.setup),
         fitted.fitting,
         fitted.calibration,
-        FitContext(device="cpu"),
+        fitted.context,
     )
     one, other = fitted.method.estimator.state_dict(), again.estimator.state_dict()
     assert set(one) == set(other)
@@ -174,7 +195,7 @@ def test_fitting_on_nothing_is_our_error(fitted):
     if not fitted.spec.fits:
         pytest.skip("this method needs no labelled cases")
     with pytest.raises(SfumatoError):
-        fitted.spec.fit(fitted.spec.tiny, fitted.segmenter, [], [], FitContext(device="cpu"))
+        fitted.spec.fit(fitted.spec.tiny, fitted.segmenter, [], [], fitted.context)
 
 
 def test_responses_are_maps_on_the_grid_of_the_logits(fitted, batch):
@@ -205,8 +226,10 @@ def test_the_estimate_is_voxel_by_voxel(fitted, batch):
     again = fitted.method.estimator.estimate(Batch(shuffled(batch.image)), moved)
     for kind, value in estimate.maps.items():
         torch.testing.assert_close(again.maps[kind], shuffled(value), rtol=1e-5, atol=1e-6)
-    if estimate.temperature is not None:
-        torch.testing.assert_close(again.temperature, shuffled(estimate.temperature), rtol=1e-5, atol=1e-6)
+    for name in ("temperature", "probability"):
+        value = getattr(estimate, name)
+        if value is not None:
+            torch.testing.assert_close(getattr(again, name), shuffled(value), rtol=1e-5, atol=1e-6)
 
 
 def test_blended_responses_give_a_proper_estimate(fitted, batch):

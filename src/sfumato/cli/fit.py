@@ -48,6 +48,10 @@ def fit(
         typer.Option(help="Mean 1 - Dice wanted among accepted cases; 0.9 of the mean by default."),
     ] = None,
     target_voxel_risk: Annotated[float, typer.Option(help="Error rate wanted among accepted voxels.")] = 0.01,
+    members: Annotated[
+        list[str] | None,
+        typer.Option("--members", help="A further network, for deep_ensemble; may be repeated."),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of the method as name=value; may be repeated."),
@@ -119,8 +123,9 @@ def fit(
     options = FitOptions(fit_on, target_risk, target_voxel_risk, instances, resample, seed, device)  # type: ignore[arg-type]
     chosen = chosen or recorded_splits(Path(segmenter), dataset)
     settings = parse_settings(setting or [])
+    networks = [load_segmenter(member, allow_pickle=allow_pickle) for member in members or []]
     record = fit_method(
-        method, network, data, out, settings, options, chosen, patient or PATIENT_PATTERN, say
+        method, network, data, out, settings, options, chosen, patient or PATIENT_PATTERN, say, networks
     )
     for problem in record["problems"]:
         say(f"left out: {problem}")

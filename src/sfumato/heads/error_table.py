@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..interfaces import Estimator, Segmenter
+from ..types import Batch, Kind
+from .labels import label_of
+from .voxels import Voxels
 
 KNOTS = 256
 
@@ -129,3 +136,28 @@ class ErrorTable(nn.Module):
         count = self.scores.numel()
         for buffer, values in ((self.scores, knots[last_of_tie]), (self.chances, levels[last_of_tie])):
             buffer.copy_(torch.from_numpy(np.pad(values, (0, count - len(values)), mode="edge")))
+
+
+def fit_error_table(
+    table: ErrorTable, estimator: Estimator, segmenter: Segmenter, cases: Sequence[Batch], seed: int
+) -> None:
+    """Fit the table of an estimator that fills `Kind.RANKING` on calibration cases.
+
+    Args:
+        table: of the estimator.
+        estimator: fitted but for its table.
+        segmenter: the frozen network.
+        cases: labelled.
+        seed: of the voxels that are drawn where there are too many.
+
+    Raises:
+        InputError: a case without label, or not one labelled voxel.
+    """
+
+    def ranked(index: int, case: Batch):
+        segmentation = segmenter.segment(case)
+        reduced = replace(segmentation, features=dict(estimator.respond(case, segmentation)))
+        return segmentation, label_of(case, index), estimator.estimate(case, reduced).maps[Kind.RANKING], None
+
+    seen = Voxels.gather((ranked(i, case) for i, case in enumerate(cases)), len(cases), seed)
+    table.fit(torch.cat(seen.scores), torch.cat(seen.wrong()))

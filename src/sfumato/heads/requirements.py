@@ -40,3 +40,18 @@ def need_cases(fitting: Sequence[Batch], calibration: Sequence[Batch], method: s
             f"{method} got {len(fitting)} fitting and {len(calibration)} calibration cases, expected at least one "
             "of each."
         )
+
+
+def need_some(cases: Sequence[Batch], method: str, what: str) -> None:
+    """Refuse a fit without labelled cases.
+
+    Args:
+        cases: what was given.
+        method: who asks.
+        what: which cases, such as `fitting`.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not cases:
+        raise InputError(f"{method} got 0 {what} cases, expected at least one.")

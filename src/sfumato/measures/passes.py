@@ -88,7 +88,7 @@ def pairwise_dice(sums: Float[Tensor, "batch sums"], passes: int) -> Float[Tenso
     """
     together, share = sums.chunk(2, dim=1)
     if passes < 2:
-        return torch.ones(len(sums))
+        return torch.ones(len(sums), device=sums.device)
     there = share > 0
     dice = torch.where(there, together / ((passes - 1) * share.clamp_min(1e-12)), 0.0)
     count = there.sum(dim=1)
