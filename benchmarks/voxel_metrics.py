@@ -17,7 +17,7 @@ import numpy as np
 
 from sfumato.metrics import CalibrationState, ScoreHistogram, accumulate, selective
 
-from .measure import machine
+from .measure import machine, peak_memory
 
 COUNT = 10_000_000
 FEW = 2_000_000
@@ -133,41 +133,64 @@ def import_torchmetrics() -> Any:
     return torchmetrics
 
 
+def call_exact(count: int) -> Callable[[], dict[str, float]]:
+    """A compiled exact call on fresh voxels."""
+    exact(make_voxels(100_000), "numba")
+    voxels = make_voxels(count)
+    return lambda: exact(voxels, "numba")
+
+
+def call_streamed(count: int) -> Callable[[], dict[str, float]]:
+    """A compiled streamed call on fresh voxels."""
+    streamed(make_voxels(100_000), "numba")
+    voxels = make_voxels(count)
+    return lambda: streamed(voxels, "numba")
+
+
 def run(repeats: int = 5, n: float = COUNT) -> dict[str, Any]:
     """Measure rivals and ours on the same voxels, all in this run."""
     import torch
 
     torch.set_num_threads(1)
-    voxels, small = make_voxels(int(n)), n <= FEW
-    own = {
-        "ours, exact": lambda: exact(voxels, "numba"),
-        "ours, exact, numpy": lambda: exact(voxels, "numpy"),
-        "ours, streamed": lambda: streamed(voxels, "numba"),
-        "ours, streamed, numpy": lambda: streamed(voxels, "numpy"),
+    count, small = int(n), n <= FEW
+    peaks = {
+        s: peak_memory(f, count) / 2**20 for s, f in (("exact", call_exact), ("streamed", call_streamed))
     }
     for compile_now in (exact, streamed):
         compile_now(make_voxels(100_000), "numba")
+    voxels = make_voxels(count)
+    own = {
+        "ours, exact": lambda: exact(voxels, "numba") | {"peak_mib": peaks["exact"]},
+        "ours, exact, numpy": lambda: exact(voxels, "numpy"),
+        "ours, streamed": lambda: streamed(voxels, "numba") | {"peak_mib": peaks["streamed"]},
+        "ours, streamed, numpy": lambda: streamed(voxels, "numpy"),
+    }
     calls = max(5, repeats) if small else 3
     rows = [timed_side(name, call, calls, small) for name, call in own.items()]
     rows += [timed_side(name, call, calls if small else 1, small) for name, call in rivals(voxels).items()]
     truth = reference_ece(voxels)
-    by_side = {row["side"]: row for row in rows}
-    theirs = by_side["torchmetrics BinaryCalibrationError"]
-    theirs["ece_error"] = abs(theirs["ece"] - truth)
-    slow = by_side["scikit-learn roc_auc_score"]
     return {
         "name": "voxel_metrics",
         "machine": machine(),
-        "size": [int(n)],
+        "size": [count],
         "ece_reference": truth,
         "fullest_bin": int((voxels.confidences >= 14 / 15).sum()),
         "rows": rows,
-        "ratios": {
-            "exact_vs_sklearn": by_side["ours, exact"]["cpu_min"] / slow["cpu_min"],
-            "exact_numpy_vs_sklearn": by_side["ours, exact, numpy"]["cpu_min"] / slow["cpu_min"],
-            "streaming_vs_sklearn": by_side["ours, streamed"]["cpu_min"] / slow["cpu_min"],
-            "streaming_numpy_vs_sklearn": by_side["ours, streamed, numpy"]["cpu_min"] / slow["cpu_min"],
-            "auroc_difference": abs(by_side["ours, exact"]["auroc"] - slow["auroc"]),
-            "ece_error": abs(by_side["ours, streamed"]["ece"] - truth),
-        },
+        "ratios": compare(rows, truth),
+    }
+
+
+def compare(rows: list[dict[str, Any]], truth: float) -> dict[str, float]:
+    """Ratios of CPU seconds to scikit-learn's, and errors; torchmetrics' error goes into its row."""
+    sides = {row["side"]: row for row in rows}
+    theirs, slow = sides["torchmetrics BinaryCalibrationError"], sides["scikit-learn roc_auc_score"]
+    theirs["ece_error"] = abs(theirs["ece"] - truth)
+    ratio = {side: row["cpu_min"] / slow["cpu_min"] for side, row in sides.items()}
+    return {
+        "exact_vs_sklearn": ratio["ours, exact"],
+        "exact_numpy_vs_sklearn": ratio["ours, exact, numpy"],
+        "streaming_vs_sklearn": ratio["ours, streamed"],
+        "streaming_numpy_vs_sklearn": ratio["ours, streamed, numpy"],
+        "auroc_difference": abs(sides["ours, exact"]["auroc"] - slow["auroc"]),
+        "ece_error": abs(sides["ours, streamed"]["ece"] - truth),
     }

@@ -100,8 +100,7 @@ def add_both(
         add_confidences(bins, doubts, confidence[part], ~wrong[part], False)
 
 
-@cache
-def _compiled() -> dict[str, Callable[..., Any]]:
+def _voxel_steps() -> tuple[Callable[..., Any], Callable[..., Any]]:
     import numba
 
     @numba.njit(inline="always")
@@ -124,6 +123,15 @@ def _compiled() -> dict[str, Callable[..., Any]]:
         doubts[fine, 0] += 1
         doubts[fine, 1] += fixed
         doubts[fine, 2] += right
+
+    return count_score, count_confidence
+
+
+@cache
+def _compiled() -> dict[str, Callable[..., Any]]:
+    import numba
+
+    count_score, count_confidence = _voxel_steps()
 
     @numba.njit(nogil=True)
     def score_pass(table, bits, wrong, shift):
