@@ -22,9 +22,8 @@ def test_the_head_agrees_with_the_transcription():
 
 def test_voxel_metrics_agree_with_their_rivals():
     pytest.importorskip("numba")
-    command = [sys.executable, "-m", "benchmarks", "voxel_metrics", "--n", "2e4", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
+    code = "import json; from benchmarks.voxel_metrics import run; print(json.dumps(run(n=2e4, peaks=False)))"
+    result = json.loads(run(code))
     rows = {row["side"]: row for row in result["rows"]}
     assert result["size"] == [20_000]
     assert result["ratios"]["auroc_difference"] < 1e-12
@@ -34,7 +33,6 @@ def test_voxel_metrics_agree_with_their_rivals():
     exact, streamed = rows["ours, exact"], rows["ours, streamed"]
     assert streamed["auroc"] == pytest.approx(exact["auroc"], abs=streamed["auroc_bound"])
     assert streamed["state_mib"] < 40
-    assert streamed["peak_mib"] < 80
     numbers = "auroc", "auprc", "aurc", "augrc"
     assert [exact[n] for n in numbers] == [rows["ours, exact, numpy"][n] for n in numbers]
     assert [streamed[n] for n in (*numbers, "ece")] == [
