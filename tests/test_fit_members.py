@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from sfumato.cli import app
 from sfumato.datasets.synthetic import make_phantoms, write_phantoms
 from sfumato.errors import ConfigError
+from sfumato.registry import get_method
 from sfumato.runs.fit import fit_method
-from sfumato.storage import fingerprint, load_method, save_segmenter
+from sfumato.storage import fingerprint, load_method, save_method, save_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,17 @@ def test_other_members_are_another_fit(world, tmp_path, tiny_segmenter, tiny_mem
     fit_method("deep_ensemble", segmenter, world / "data", tmp_path, say=lambda _: None, networks=[one])
     with pytest.raises(ConfigError, match="another networks"):
         fit_method("deep_ensemble", segmenter, world / "data", tmp_path, say=lambda _: None, networks=[other])
+
+
+def test_a_finished_fit_is_kept_and_a_method_of_other_origin_is_not(world, tmp_path, tiny_segmenter):
+    segmenter, lines = tiny_segmenter("softmax_3d"), []
+    arguments = ("softmax", segmenter, world / "data", tmp_path)
+    save_method(tmp_path, get_method("softmax").build(get_method("softmax").config(), segmenter))
+    record = fit_method(*arguments, say=lines.append)
+    assert "rules" in record
+    assert not any("kept" in line for line in lines)
+    assert fit_method(*arguments, say=lines.append) == record
+    assert lines[-1] == f"{tmp_path}: fitted before, kept"
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,7 @@ def fit_method(
         settled |= {"segmenter": fingerprint(segmenter.module), "fitting": sorted(fitting)}
         if networks:
             settled["networks"] = [fingerprint(network.module) for network in networks]
-        _refuse_another_fit(out, settled)
-        if (out / METHOD_FILE).exists():
+        if _same_fit(out, settled) and (out / METHOD_FILE).exists():
             say(f"{out}: fitted before, kept")
             return read_record(out)
         context = FitContext(out / "fit", options.seed, options.device, say, tuple(networks))
@@ -134,16 +133,18 @@ def _check_networks(spec: MethodSpec, networks: Sequence[FrozenSegmenter]) -> No
         )
 
 
-def _refuse_another_fit(out: Path, settled: dict[str, Any]) -> None:
-    """A fit resumes from its checkpoints, so they must be of the very same fit."""
+def _same_fit(out: Path, settled: dict[str, Any]) -> bool:
+    """Whether this very fit began here before; its checkpoints are resumed, so those of another are refused."""
     path, content = out / "fit.json", json.loads(json.dumps(settled))
-    before = read_json(path) if path.exists() else content
+    begun = path.exists()
+    before = read_json(path) if begun else content
     different = [k for k in content if before.get(k) != content[k]]
     if different:
         raise ConfigError(
             f"{out}: holds a fit with another {', '.join(different)}; choose another --out, or delete it."
         )
     write_json(path, content)
+    return begun
 
 
 def _parts(

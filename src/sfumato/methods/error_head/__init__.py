@@ -39,7 +39,7 @@ METHOD = MethodSpec(
     scores=_KINDS,
     ranks_by=Kind.ERROR,
     config=ErrorHeadConfig,
-    tiny=ErrorHeadConfig(width=8, hidden=8, epochs=8, learning_rate=5e-3),
+    tiny=ErrorHeadConfig(width=8, hidden=8, epochs=8, folds=0, learning_rate=5e-3),
     build=build,
     fit=fit,
 )

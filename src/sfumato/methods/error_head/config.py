@@ -21,6 +21,8 @@ class ErrorHeadConfig:
         fusion: `light` (no wide convolutions) or `reference` (SegWithU's).
         epochs: passes over the fitting cases at most.
         steps: optimiser steps at most, to the next whole pass; 0 sets no limit.
+        folds: parts of the fitting cases; heads trained on the others choose, near the foreground, after how many
+            of the steps to stop. 0 takes all steps.
         batch_size: cases (slices for 2-D networks) per step.
         learning_rate: peak, reached at the start.
         final_learning_rate: where the cosine ends.
@@ -37,6 +39,7 @@ class ErrorHeadConfig:
     fusion: Literal["light", "reference"] = "light"
     epochs: int = 30
     steps: int = 450
+    folds: int = 3
     batch_size: int = 1
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
@@ -55,6 +58,8 @@ class ErrorHeadConfig:
         for name in ("width", "hidden", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected at least 1.")
+        if self.folds < 0:
+            raise ConfigError(f"folds={self.folds}, expected 0 or more.")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected a positive number.")

@@ -12,9 +12,9 @@ from ...heads.crops import Crop, FeatureSource
 from ...heads.error_table import fit_error_table
 from ...heads.labels import IGNORE
 from ...heads.requirements import need_cases, need_frozen
-from ...heads.schedule import trainer_settings
+from ...heads.selection import train_head
 from ...interfaces import FitContext, Segmenter
-from ...training.loop import pick_device, train
+from ...training.loop import StepLoss, pick_device
 from ...types import Batch, Segmentation
 from .config import ErrorHeadConfig
 from .head import ErrorHead
@@ -54,21 +54,19 @@ def fit_head(
         source = FeatureSource(
             frozen, fitting, patch, config.batch_size, context.seed, config.cache_gib * 2**30
         )
-        trained = _train(head, source, context)
+        trained = train_head(head, source, _loss_of, config, context, "fit error_head")
     head.load_state_dict(trained.state_dict())
     head.to(device).requires_grad_(False).eval()
     fit_error_table(head.error_table, head, frozen, calibration, context.seed)
     return head
 
 
-def _train(head: ErrorHead, source: FeatureSource, context: FitContext) -> nn.Module:
-    trainer, steps = trainer_settings(head.config, source.steps_per_epoch, context)
-
+def _loss_of(source: FeatureSource) -> StepLoss:
     def loss(module: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         assert isinstance(module, ErrorHead)
         return {"total": crop_loss(module, source.crops(step), batch.image.device)}
 
-    return train(head, loss, source.batch, steps, trainer, context.folder, title="fit error_head")
+    return loss
 
 
 def crop_loss(head: ErrorHead, crops: Sequence[Crop], device: torch.device) -> Tensor:

@@ -46,7 +46,9 @@ METHOD = MethodSpec(
     scores=_KINDS,
     ranks_by=Kind.ERROR,
     config=PerturbationHeadConfig,
-    tiny=PerturbationHeadConfig(width=8, probes=4, hidden=8, epochs=8, learning_rate=5e-3, pairs=4096),
+    tiny=PerturbationHeadConfig(
+        width=8, probes=4, hidden=8, epochs=8, folds=0, learning_rate=5e-3, pairs=4096
+    ),
     build=build,
     fit=fit,
 )

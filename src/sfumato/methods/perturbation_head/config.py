@@ -52,6 +52,8 @@ class PerturbationHeadConfig:
             mean is taken; 1 takes every voxel, as the paper does.
         epochs: passes over the fitting cases at most.
         steps: optimiser steps at most, to the next whole pass; 0 sets no limit.
+        folds: parts of the fitting cases; heads trained on the others choose, near the foreground, after how many
+            of the steps to stop. 0 takes all steps.
         batch_size: cases (slices for 2-D networks) per step.
         learning_rate: peak, reached at the start.
         final_learning_rate: where the cosine ends.
@@ -90,6 +92,7 @@ class PerturbationHeadConfig:
     easy_share: float = 1.0
     epochs: int = 30
     steps: int = 450
+    folds: int = 3
     batch_size: int = 1
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
@@ -111,6 +114,8 @@ class PerturbationHeadConfig:
         for name in ("gamma", "tau", "tail_temperature", "learning_rate", "clip", "easy_share"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected a positive number.")
+        if self.folds < 0:
+            raise ConfigError(f"folds={self.folds}, expected 0 or more.")
         if self.plain > 0 and self.combiner == "paper":
             raise ConfigError(
                 f"plain={self.plain} with combiner='paper', expected plain=0: the paper's map has no zero to "
@@ -141,6 +146,7 @@ class PerturbationHeadConfig:
             "easy_share": 1.0,
             "epochs": 200,
             "steps": 0,
+            "folds": 0,
             "batch_size": 2,
             "learning_rate": 1e-3,
             "final_learning_rate": 3e-4,

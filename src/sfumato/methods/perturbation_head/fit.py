@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from ...heads.crops import Crop, FeatureSource
 from ...heads.labels import IGNORE, label_of
 from ...heads.requirements import need_cases, need_frozen
-from ...heads.schedule import trainer_settings
+from ...heads.selection import train_head
 from ...heads.temperature import fit_temperature
 from ...heads.voxels import Voxels
 from ...interfaces import FitContext, Segmenter
 from ...measures.entropy import margin
 from ...segmenters.wrap import FrozenSegmenter
-from ...training.loop import pick_device, train
+from ...training.loop import StepLoss, pick_device
 from ...types import Batch, Kind, Segmentation
 from .config import PerturbationHeadConfig
 from .head import PerturbationHead
@@ -61,7 +61,9 @@ def fit_head(
             segmenter, fitting, patch, config.batch_size, context.seed, config.cache_gib * 2**30
         )
         rate = _prepare(head, source, context)
-        trained = _train(head, source, context)
+        trained = train_head(
+            head, source, lambda part: _loss_of(part, context.seed), config, context, "fit perturbation_head"
+        )
     head.load_state_dict(trained.state_dict())
     head.to(device).requires_grad_(False).eval()
     other = _calibrate(head, segmenter, calibration, context)
@@ -86,15 +88,13 @@ def _prepare(head: PerturbationHead, source: FeatureSource, context: FitContext)
     return float(torch.cat(seen.wrong()).double().mean())
 
 
-def _train(head: PerturbationHead, source: FeatureSource, context: FitContext) -> nn.Module:
-    trainer, steps = trainer_settings(head.config, source.steps_per_epoch, context)
-
+def _loss_of(source: FeatureSource, seed: int) -> StepLoss:
     def loss(module: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         assert isinstance(module, PerturbationHead)
-        generator = torch.Generator().manual_seed(context.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         return crop_losses(module, source.crops(step), batch.image.device, generator)
 
-    return train(head, loss, source.batch, steps, trainer, context.folder, title="fit perturbation_head")
+    return loss
 
 
 def crop_losses(
