@@ -22,7 +22,7 @@ import numpy as np
 from .harmonic import harmonic_gap, weighted_gap
 
 AREAS = ("auroc", "auprc", "aurc", "augrc")
-SCAN = 1 << 20
+SCAN = 1 << 17
 """Keys scanned, and groups summed, at a time."""
 
 
