@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from sfumato.measures import case_score, entropy, expected_dice_loss, margin
 from sfumato.measures.aggregate import region_sums, score_from_sums
-from sfumato.measures.entropy import maximum_probability_doubt
+from sfumato.measures.entropy import log_doubt, maximum_probability_doubt
 from sfumato.types import Kind
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=25)
@@ -65,6 +65,16 @@ def test_certain_voxels_have_no_doubt():
     assert entropy(certain).item() == 0
     assert margin(certain).item() == 1
     assert maximum_probability_doubt(certain).item() == 0
+
+
+def test_logarithmic_doubt_orders_what_the_margin_cannot():
+    z = torch.tensor([[30.0, 0.0], [40.0, 0.0]]).T.reshape(1, 2, 2)
+    p = torch.softmax(z, 1)
+    assert margin(p)[0, 0] == margin(p)[0, 1]
+    z = torch.tensor([[12.0, 0.0], [18.0, 0.0]]).T.reshape(1, 2, 2)
+    doubt = log_doubt(z)[0]
+    assert doubt.tolist() == pytest.approx([-12.0, -18.0], abs=1e-4)
+    assert log_doubt(1e4 * z).min() == -20
 
 
 # ---- case scores

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from ..interfaces import FitContext
 from ..training.config import TrainerConfig
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """The settings of a head that say how it is trained, see `PerturbationHeadConfig`."""
 

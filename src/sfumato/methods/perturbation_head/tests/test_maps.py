@@ -199,13 +199,3 @@ def test_small_scales_with_the_reference_table_follow_its_covariance():
 def test_scales_have_a_floor_and_start_at_a_tenth():
     assert (m.probe_scales(torch.tensor([-1e4, -50.0])) >= m.SCALE_FLOOR).all()
     close(m.probe_scales(torch.tensor([math.log(math.expm1(0.1))])), 0.100001, 1e-7)
-
-
-def test_logarithmic_doubt_orders_what_the_margin_cannot():
-    z = torch.tensor([[30.0, 0.0], [40.0, 0.0]]).T.reshape(1, 2, 2)
-    p = torch.softmax(z, 1)
-    assert margin(p)[0, 0] == margin(p)[0, 1]
-    z = torch.tensor([[12.0, 0.0], [18.0, 0.0]]).T.reshape(1, 2, 2)
-    doubt = log_doubt(z)[0]
-    assert doubt.tolist() == pytest.approx([-12.0, -18.0], abs=1e-4)
-    assert log_doubt(1e4 * z).min() == -20
