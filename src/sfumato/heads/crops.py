@@ -7,7 +7,8 @@ does not fit is computed again when it is drawn. The crops of a step depend on t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -65,6 +66,12 @@ class FeatureSource:
             raise InputError(
                 "No labelled voxel in the fitting cases, expected some; check the labels for -1."
             )
+
+    def only(self, cases: Collection[int]) -> FeatureSource:
+        """A source that draws from some of the cases alone, and shares the features that are kept."""
+        part = copy(self)
+        part.rows = [row for row in self.rows if row[0] in cases]
+        return part
 
     @property
     def steps_per_epoch(self) -> int:

@@ -24,6 +24,7 @@ class TrainerConfig:
         average: decay per step of the moving average of weights that is validated and kept; 0 turns it off.
         precision: `auto` takes bfloat16 where the processor multiplies it natively, else float32.
         patience: epochs without a better validation score before stopping; 0 never stops early.
+        stop_after: epochs after which to stop, while the schedule is laid out for all `epochs`; 0 never does.
         seed: of everything random.
         device: `auto` takes a GPU if there is one.
     """
@@ -39,6 +40,7 @@ class TrainerConfig:
     average: float = 0.99
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     patience: int = 0
+    stop_after: int = 0
     seed: int = 0
     device: str = "auto"
 
@@ -54,7 +56,7 @@ class TrainerConfig:
         for name in ("epochs", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected a positive number.")
-        for name in ("seed", "warmup", "patience", "weight_decay", "final_learning_rate"):
+        for name in ("seed", "warmup", "patience", "stop_after", "weight_decay", "final_learning_rate"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected 0 or more.")
         if not 0 <= self.average < 1:

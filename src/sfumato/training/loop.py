@@ -72,7 +72,8 @@ def train(
         state |= load_checkpoint(checkpoint, modules, optimiser)
         _refuse_other_settings(checkpoint, state["settings"], run.settings())
     with TrainingReport(folder, title, config.epochs, steps_per_epoch, int(state["step"])) as report:
-        for epoch in range(int(state["step"]) // steps_per_epoch, config.epochs):
+        last = min(config.epochs, config.stop_after or config.epochs)
+        for epoch in range(int(state["step"]) // steps_per_epoch, last):
             if config.patience and epoch - state["best_epoch"] > config.patience:
                 report.say(f"no better score for {config.patience} epochs: stopped before epoch {epoch + 1}")
                 break

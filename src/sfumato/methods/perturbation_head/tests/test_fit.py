@@ -19,7 +19,7 @@ from sfumato.types import Batch, Kind
 
 CONTEXT = FitContext(device="cpu")
 SMALL = PerturbationHeadConfig(
-    width=8, probes=4, hidden=8, epochs=10, batch_size=2, learning_rate=5e-3, pairs=4096, correlation=0.25,
+    width=8, probes=4, hidden=8, epochs=10, folds=0, batch_size=2, learning_rate=5e-3, pairs=4096, correlation=0.25,
     pairwise=0.25, tail=0.25, anchor=0.05, plain=0.25, easy_share=0.25, fusion="reference"
 )  # fmt: skip
 """Every loss at work, four steps per epoch."""
