@@ -9,7 +9,7 @@ data=$1 runs=$2
 train=(sfumato train --data "$data" --preset resunet2d --batch-size 4 --samples-per-epoch 92 --epochs 40)
 "${train[@]}" --out "$runs/qubiq"
 members=()
-for seed in 1 2 3 4 5; do
+for seed in 1 2 3; do
   "${train[@]}" --set 'widths=[8,16,32,64,64]' --seed "$seed" --out "$runs/qubiq-member$seed"
   members+=(--members "$runs/qubiq-member$seed")
 done

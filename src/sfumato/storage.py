@@ -134,9 +134,7 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
     write_json(folder / METHOD_FILE, content)
 
 
-def load_method(
-    folder: Path, allow_pickle: bool = False, segmenter: FrozenSegmenter | None = None
-) -> Method:
+def load_method(folder: Path, allow_pickle: bool = False, segmenter: FrozenSegmenter | None = None) -> Method:
     """Read what `save_method` wrote.
 
     Args:

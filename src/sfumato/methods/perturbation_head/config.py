@@ -36,6 +36,8 @@ class PerturbationHeadConfig:
         combiner: `learned` adds a small network to the paper's ranking map, `paper` is that map alone.
         hidden: width of the learned combiner.
         global_temperature: fit a global temperature; without it T is at least 1, as in the paper.
+        class_scaling: the ranking sees the logits through a scale and a bias per class, fitted by likelihood on the
+            fitting cases (vector scaling); labels, probabilities and the other maps do not.
         likelihood: weight of the negative log-likelihood of the tempered probability.
         correlation: weight of the error correlation loss.
         pairwise: weight of the pairwise ranking loss.
@@ -77,6 +79,7 @@ class PerturbationHeadConfig:
     combiner: Literal["learned", "paper"] = "learned"
     hidden: int = 32
     global_temperature: bool = True
+    class_scaling: bool = False
     likelihood: float = 0.5
     correlation: float = 0.0
     pairwise: float = 0.0

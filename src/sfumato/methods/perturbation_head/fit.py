@@ -12,6 +12,7 @@ from ...heads.labels import IGNORE, label_of
 from ...heads.requirements import need_cases, need_frozen
 from ...heads.selection import train_head
 from ...heads.temperature import fit_temperature
+from ...heads.vector import fit_vector_scaling
 from ...heads.voxels import Voxels
 from ...interfaces import FitContext, Segmenter
 from ...measures.entropy import margin
@@ -85,6 +86,10 @@ def _prepare(head: PerturbationHead, source: FeatureSource, context: FitContext)
     if head.config.global_temperature:
         head.global_temperature.fill_(fit_temperature(seen.logits, seen.labels))
         context.say(f"global temperature {float(head.global_temperature):.3f}")
+    if head.config.class_scaling:
+        scale, bias = fit_vector_scaling(seen.logits, seen.labels)
+        head.class_scale.copy_(scale)
+        head.class_bias.copy_(bias)
     return float(torch.cat(seen.wrong()).double().mean())
 
 

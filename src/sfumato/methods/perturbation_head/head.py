@@ -16,7 +16,7 @@ from ...errors import InputError, TapError
 from ...heads.error_table import ErrorTable
 from ...heads.fusion import CONVOLUTION, make_fusion, resize
 from ...heads.tapped import every_voxel, pointwise, tapped_features
-from ...measures.entropy import entropy, log_doubt, margin
+from ...measures.entropy import entropy, label_margin, log_doubt, margin
 from ...types import Batch, Kind, Segmentation, Uncertainty
 from . import maps as m
 from .combiner import LearnedCombiner
@@ -44,6 +44,12 @@ class HeadMaps:
     delta: Tensor
 
 
+def _fill_class_scaling(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    """Heads saved before there was a scale per class have none: 1 and 0."""
+    for name in ("class_scale", "class_bias"):
+        state.setdefault(prefix + name, getattr(module, name).clone())
+
+
 class PerturbationHead(nn.Module):
     """SegWithU's head on the taps of a frozen segmenter.
 
@@ -61,6 +67,8 @@ class PerturbationHead(nn.Module):
 
     patterns: Tensor
     global_temperature: Tensor
+    class_scale: Tensor
+    class_bias: Tensor
 
     def __init__(self, config: PerturbationHeadConfig, widths: Mapping[str, int], classes: int, dims: int):
         super().__init__()
@@ -84,6 +92,9 @@ class PerturbationHead(nn.Module):
         self.error_table = ErrorTable()
         self.register_buffer("patterns", make_patterns(config.patterns, config.probes))
         self.register_buffer("global_temperature", torch.tensor(1.0))
+        self.register_buffer("class_scale", torch.ones(classes))
+        self.register_buffer("class_bias", torch.zeros(classes))
+        self.register_load_state_dict_pre_hook(_fill_class_scaling)
 
     @torch.no_grad()
     def respond(
@@ -164,17 +175,32 @@ class PerturbationHead(nn.Module):
                 else F.softplus(aleatoric[:, 0].to(z.dtype))
             )
             calibration = self._calibration(epi, res, ale, gap)
+            doubt = log_doubt(z) if self.combiner is not None else None
+            if self.config.class_scaling:
+                gap, weight, entropy_n, doubt = self._class_scaled(z)
             start = m.anchor(epi, res, calibration, entropy_n, weight)
             score = m.ranking(start, weight, self.ranking_gain, self.ranking_shift, self.ranking_extra)
-            if self.combiner is not None:
+            if self.combiner is not None and doubt is not None:
                 lengths = self.probes.weight.flatten(1).norm(dim=1).clamp_min(1e-6)
                 score = score + self.combiner(
-                    epi, res, calibration, entropy_n, weight, gap, log_doubt(z), v / lengths[:, None]
+                    epi, res, calibration, entropy_n, weight, gap, doubt, v / lengths[:, None]
                 )
             warmth = m.temperature(calibration, self.global_temperature)
             return HeadMaps(
                 epi, res, ale, calibration, warmth, score, start, weight, gap, entropy(probability), delta
             )
+
+    def _class_scaled(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Margin, ambiguity weight, entropy and logarithmic doubt of the segmenter's label, from s z + b per class.
+
+        A network that misses one class more often than it invents it doubts that class's label too little.
+        """
+        labels = z.argmax(dim=1)
+        scaled = self.class_scale[:, None] * z + self.class_bias[:, None]
+        probability = torch.softmax(scaled, dim=1)
+        gap = label_margin(probability, labels)
+        weight = m.ambiguity(gap, self.config.gamma)
+        return gap, weight, m.normalised_entropy(probability), log_doubt(scaled, labels)
 
     def _epistemic(self, z: Tensor, v: Tensor, scales: Tensor, readout: Tensor) -> Tensor:
         if self.config.epistemic == "first_order":

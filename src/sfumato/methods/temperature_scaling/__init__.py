@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ...heads.labels import label_of
 from ...heads.requirements import need_frozen, need_some
 from ...heads.temperature import fit_temperature
+from ...heads.vector import fit_vector_scaling
 from ...heads.voxels import Voxels
 from ...interfaces import FitContext, Method, MethodSpec, Segmenter
 from ...measures.entropy import entropy, maximum_probability_doubt
@@ -17,7 +19,6 @@ from ...measures.passes import label_doubt
 from ...training.device import pick_device
 from ...types import Batch, Kind, Segmentation, Uncertainty
 from .config import TemperatureScalingConfig
-from .vector import fit_vector_scaling
 
 __all__ = ["METHOD", "TemperatureScalingConfig"]
 
@@ -66,7 +67,9 @@ def build(config: TemperatureScalingConfig, segmenter: Segmenter) -> Method:
     """A method that changes nothing yet, for `load_state_dict`."""
     frozen = need_frozen(segmenter, "temperature_scaling", "reads the number of classes")
     estimator = TemperatureScaling(config.kind, len(frozen.spec.classes))
-    return Method(METHOD, config, segmenter, estimator.eval())
+    # A scale per class may prefer another label: what orders mistakes is the doubt in the one that was given.
+    spec = METHOD if config.kind == "global" else replace(METHOD, ranks_by=Kind.ERROR)
+    return Method(spec, config, segmenter, estimator.eval())
 
 
 def fit(

@@ -265,3 +265,35 @@ def test_missing_taps_and_responses_are_refused():
         head.respond(batch, replace(found, features=tokens))
     with pytest.raises(InputError, match="probe responses"):
         head.estimate(batch, found)
+
+
+def test_class_scaling_of_one_and_zero_changes_nothing():
+    torch.manual_seed(3)
+    config = PerturbationHeadConfig(width=4, probes=2, hidden=4)
+    plain = PerturbationHead(config, {"a": 4}, classes=3, dims=2).eval()
+    scaled = PerturbationHead(replace(config, class_scaling=True), {"a": 4}, classes=3, dims=2).eval()
+    scaled.load_state_dict(plain.state_dict())
+    z, v, ale = torch.randn(2, 3, 50), torch.randn(2, 2, 50), torch.randn(2, 1, 50)
+    torch.testing.assert_close(scaled.maps(z, v, ale).ranking, plain.maps(z, v, ale).ranking)
+
+
+def test_class_scaling_moves_the_ranking_alone():
+    torch.manual_seed(3)
+    config = PerturbationHeadConfig(width=4, probes=2, hidden=4, class_scaling=True)
+    head = PerturbationHead(config, {"a": 4}, classes=3, dims=2).eval()
+    z, v, ale = torch.randn(2, 3, 50), torch.randn(2, 2, 50), torch.randn(2, 1, 50)
+    before = head.maps(z, v, ale)
+    head.class_bias.copy_(torch.tensor([2.0, 0.0, 0.0]))  # the network gives the first class too seldom
+    after = head.maps(z, v, ale)
+    for name in ("epistemic", "residual", "temperature"):
+        assert torch.equal(getattr(after, name), getattr(before, name)), name
+    first = z.argmax(dim=1) == 0
+    assert (after.ranking < before.ranking)[first].all()
+    assert (after.ranking >= before.ranking)[~first].all()
+
+
+def test_heads_saved_without_class_scaling_load():
+    head = PerturbationHead(PerturbationHeadConfig(width=4, probes=2), {"a": 4}, classes=3, dims=2)
+    state = {k: v for k, v in head.state_dict().items() if not k.startswith("class_")}
+    head.load_state_dict(state)
+    assert head.class_scale.tolist() == [1.0, 1.0, 1.0]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.methods.temperature_scaling import vector
-from sfumato.methods.temperature_scaling.vector import RIDGE, fit_vector_scaling, log_likelihood
+from sfumato.heads import vector
+from sfumato.heads.vector import RIDGE, fit_vector_scaling, log_likelihood
 
 
 def sample(scale, bias, count=40_000):
