@@ -76,7 +76,7 @@ def lower_resolution(channel: np.ndarray, strength: float, rng: np.random.Genera
     coarse = [max(2, round(n / strength)) if n > 2 else n for n in channel.shape]
     small = ndimage.zoom(channel, [c / n for c, n in zip(coarse, channel.shape, strict=True)], order=1)
     back = [n / c for c, n in zip(small.shape, channel.shape, strict=True)]
-    return ndimage.zoom(small, back, order=1)
+    return np.asarray(ndimage.zoom(small, back, order=1))
 
 
 CORRUPTIONS: dict[str, tuple[Change, tuple[float, float, float]]] = {

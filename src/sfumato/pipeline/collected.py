@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..decision import DecisionRule
 from ..imaging import Image
-from ..interfaces import Method, ScoresCases
+from ..interfaces import Estimator, Method, ScoresCases
 from ..measures.aggregate import region_sums, score_from_sums
 from ..segmenters.wrap import FrozenSegmenter
 from ..types import Batch, Kind, Segmentation
@@ -39,21 +42,22 @@ class Collected:
 
     def add(self, axis: int, first: int, batch: Batch, segmentation: Segmentation) -> None:
         """Estimate a few planes from blended logits and responses, and keep what results."""
+        batch, segmentation = _on_device_of(self.estimator, batch, segmentation)
         with torch.inference_mode():
             uncertainty = self.estimator.estimate(batch, segmentation)
             probability = uncertainty.of(segmentation)
             labels = segmentation.labels()
             if isinstance(self.estimator, ScoresCases):
-                sums = self.estimator.case_sums(batch, segmentation)
+                sums = self.estimator.case_sums(batch, segmentation).cpu()
                 self.own_sums = sums if self.own_sums is None else self.own_sums + sums
         place = [slice(None)] * self.segmentation.ndim
         place[axis] = slice(first, first + labels.shape[1 + axis])
-        self.segmentation[tuple(place)] = labels[0].numpy()
-        self.probability[(slice(None), *place)] = _store(probability[0].numpy(), self.probability.dtype)
+        self.segmentation[tuple(place)] = labels[0].cpu().numpy()
+        self.probability[(slice(None), *place)] = _store(probability[0].cpu().numpy(), self.probability.dtype)
         for kind, array in self.maps.items():
-            array[tuple(place)] = _store(uncertainty.maps[kind][0].numpy(), array.dtype)
+            array[tuple(place)] = _store(uncertainty.maps[kind][0].cpu().numpy(), array.dtype)
         for kind, sums in self.sums.items():
-            sums += region_sums(uncertainty.maps[kind], labels)
+            sums += region_sums(uncertainty.maps[kind], labels).cpu()
 
     def scores(self) -> dict[Kind, float]:
         """The case's scores, from the sums over all planes."""
@@ -62,6 +66,19 @@ class Collected:
             own = self.estimator.case_scores(self.own_sums)
             scores |= {kind: float(value[0]) for kind, value in own.items()}
         return scores
+
+
+def _on_device_of(
+    estimator: Estimator, batch: Batch, segmentation: Segmentation
+) -> tuple[Batch, Segmentation]:
+    """Planes are blended on the CPU; an estimator on a GPU gets them there."""
+    assert isinstance(estimator, nn.Module)
+    tensor = next(chain(estimator.parameters(), estimator.buffers()), None)
+    if tensor is None or tensor.device == segmentation.logits.device:
+        return batch, segmentation
+    features = {name: value.to(tensor.device) for name, value in segmentation.features.items()}
+    moved = replace(segmentation, logits=segmentation.logits.to(tensor.device), features=features)
+    return replace(batch, image=batch.image.to(tensor.device)), moved
 
 
 def _store(values: np.ndarray, kind: np.dtype) -> np.ndarray:

@@ -14,6 +14,7 @@ from ...interfaces import Method
 from ...registry import get_method
 from ...segmenters.wrap import FrozenSegmenter
 from ...storage import METHOD_FILE, load_method, read_record
+from ...training.device import pick_device
 from ..files import sha256_of
 from ..fit import FitOptions, fit_method
 
@@ -130,3 +131,13 @@ def _load(label: str, folder: Path, segmenter: FrozenSegmenter, allow_pickle: bo
     for name in ("estimator.safetensors", METHOD_FILE):
         digest.update(sha256_of(folder / name).encode())
     return Contender(label, method, read_record(folder), digest.hexdigest())
+
+
+def move_to_device(contenders: Sequence[Contender], segmenter: FrozenSegmenter, name: str) -> None:
+    """Move the segmenter, everything fitted, and further networks."""
+    device = pick_device(name)
+    segmenter.to(device)
+    for contender in contenders:
+        contender.method.estimator.to(device)  # type: ignore[attr-defined]
+        for network in contender.method.networks:
+            network.to(device)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ from ..files import locked, sha256_of, write_text
 from ..fit import FitOptions, recorded_splits
 from ..judge import HISTOGRAM_BITS, Judgement, Truth, judge
 from ..manifest import Manifest, versions
-from .contenders import Contender, FitPlan, make_contenders
+from .contenders import Contender, FitPlan, make_contenders, move_to_device
 from .cost import Cost, CostMeter
 from .results import CLEAN, gather_results
 from .store import load_judgement, save_judgement
@@ -106,6 +106,7 @@ def compare_methods(
             config.allow_pickle,
         )
         contenders = make_contenders(plan, segmenter, config.data, config.out / "methods", splits, say)
+        move_to_device(contenders, segmenter, config.fit.device)
         run = _Run(config, segmenter, contenders, dataset, splits)
         judged, problems = run.all_cases(progress)
         head = {
