@@ -285,3 +285,11 @@ def test_the_meter_adds_up_per_part():
     work = meter.parts["work"]
     assert work.cpu > meter.parts["rest"].cpu
     assert work.peak is None or work.peak >= 30e6
+
+
+def test_the_page_needs_nothing_but_itself(finished):
+    page = (finished[0] / "index.html").read_text()
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert page.count("data:image/png;base64,") >= 6

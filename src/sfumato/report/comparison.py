@@ -53,7 +53,7 @@ def write_comparison(path: Path, results: Mapping[str, Any]) -> None:
         _section("How stable the order is", stability_table(clean)),
         _section("Curves", _curves(clean)),
         _section("Cases", cases_table(clean, results["methods"])),
-        _section("Doubtful voxels left out", filtered_table(clean)),
+        _section("Doubtful voxels left out", _filtered(clean)),
         *([_section("Where readers disagree", readers_table(clean))] if clean["readers"] else []),
         *([_section("Under shift", _shift(results))] if len(results["conditions"]) > 1 else []),
         _section("Cost per case", cost_table(results)),
@@ -123,6 +123,18 @@ def _curves(condition: Mapping[str, Any]) -> Markup:
         ),
     ]
     return tag("div", join(figures), class_="plots")
+
+
+def _filtered(condition: Mapping[str, Any]) -> Markup:
+    found = condition["filtered"]
+    series = {n: [(float(t), _value(v)) for t, v in enumerate(e["dice"])] for n, e in found.items()}
+    plot = _figure(
+        lines_plot(series, "voxels are kept up to this chance of error (%)", "Dice of the voxels kept"),
+        "Filtered Dice",
+        "All cases pooled, mean over classes. On the right all voxels are kept; a method that knows its mistakes rises "
+        "to the left.",
+    )
+    return join([filtered_table(condition), tag("div", plot, class_="plots")])
 
 
 def _points(series: Mapping[str, Sequence[float | None]], across: str, up: str) -> list[tuple[float, float]]:

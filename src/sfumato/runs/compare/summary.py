@@ -167,8 +167,8 @@ def _case_level(judgements: Sequence[Judgement], draw: Draw) -> dict[str, Any]:
     }
 
 
-def _filtered(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Areas and score of the pooled curves, mean over the classes that have them."""
+def _filtered(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """Areas, score and Dice curve of all cases together, mean over the classes that have them."""
     state = sum((j.filtered for j in judgements[1:]), start=judgements[0].filtered)
     curves = {
         "dice_auc": state.dice,
@@ -176,7 +176,8 @@ def _filtered(judgements: Sequence[Judgement]) -> dict[str, float]:
         "ftn_auc": state.filtered_true_negatives,
     }
     found = {name: _known_mean(np.trapezoid(curve, axis=1) / 100) for name, curve in curves.items()}
-    return found | {"score": _known_mean(state.score)}
+    dice = [_known_mean(column) for column in state.dice.T]
+    return found | {"score": _known_mean(state.score), "dice": dice}
 
 
 def _known_mean(values: np.ndarray) -> float:
