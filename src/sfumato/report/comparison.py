@@ -73,7 +73,7 @@ def _lead(results: Mapping[str, Any]) -> Markup:
         f"{results['cases']} {results['split']} cases of {results['patients']} patients; Dice of the frozen "
         f"segmenter {number(dice['mean'])} [{number(dice['low'])}, {number(dice['high'])}]. Every method speaks "
         "about the same mistakes: voxels where the segmenter's label is wrong. Numbers are means over cases; in grey "
-        f"the 95 % interval from {results['resamples']} resamples of patients. Bold: best of the column.",
+        f"the 95 % interval from {results['resamples']} resamples of patients. Bold: best of the column.",
     )
 
 

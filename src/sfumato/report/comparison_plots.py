@@ -52,6 +52,8 @@ def difference_plot(
 ) -> bytes:
     """Each method's paired difference to the baseline with its interval; the side of the better ones is named.
 
+    A method far away from all others is an arrow with its number, so that the others can be told apart.
+
     Args:
         differences: method -> (mean, low, high), NaN where undefined.
         metric: its name.
@@ -59,20 +61,64 @@ def difference_plot(
     """
     names = [n for n, v in differences.items() if all(math.isfinite(x) for x in v)]
     figure, axes = _figure(6.2, 0.9 + 0.36 * max(1, len(names)))
+    limit = _reach([max(abs(x) for x in differences[n]) for n in names])
     for row, name in enumerate(reversed(names)):
         mean, low, high = differences[name]
-        better = (low > 0) if higher else (high < 0)
-        worse = (high < 0) if higher else (low > 0)
-        colour = "#00664f" if better else "#a63c06" if worse else "#5b6470"
+        colour = _verdict(low, high, higher)
+        if max(abs(low), abs(high)) > limit:
+            side = math.copysign(limit, mean)
+            axes.annotate(
+                f"{mean:.2g}",
+                xy=(side, row),
+                xytext=(0.55 * side, row),
+                color=colour,
+                va="center",
+                ha="center",
+                arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.8},
+            )
+            continue
         axes.plot([low, high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt")
         axes.plot([mean], [row], color=colour, marker="o", markersize=6)
     axes.axvline(0, color="#1b1f24", linewidth=1)
+    axes.set_xlim(-1.05 * limit, 1.05 * limit)
     axes.set_yticks(range(len(names)), list(reversed(names)))
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel(f"{metric} minus softmax entropy's  ({'right' if higher else 'left'} of 0 is better)")
+    axes.xaxis.set_major_locator(_five_ticks())
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
     return png_bytes(figure)
+
+
+def _reach(extents: Sequence[float]) -> float:
+    """The largest extent that is within ten times of the next smaller one; above it all are outliers.
+
+    Example:
+        >>> _reach([0.002, 0.001, 0.12])
+        0.002
+    """
+    ordered = sorted(e for e in extents if e > 0)
+    if not ordered:
+        return 1.0
+    reach = ordered[0]
+    for extent in ordered[1:]:
+        if extent > 10 * reach:
+            break
+        reach = extent
+    return reach
+
+
+def _verdict(low: float, high: float, higher: bool) -> str:
+    """Green where the whole interval is better, orange where it is worse, grey otherwise."""
+    better = low > 0 if higher else high < 0
+    worse = high < 0 if higher else low > 0
+    return "#00664f" if better else "#a63c06" if worse else "#5b6470"
+
+
+def _five_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
 
 
 def lines_plot(

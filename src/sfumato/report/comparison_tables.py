@@ -22,6 +22,8 @@ def number(value: float | None) -> str:
     """Four places that matter; a dash for an undefined number."""
     if value is None:
         return "–"
+    if abs(value) < 1e-4:
+        return f"{value:.2g}"
     return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.5f}"
 
 

@@ -46,14 +46,16 @@ def plain(value: Any) -> Any:
 
 
 def number(value: float | None) -> str:
-    """Four significant places where it matters, `undefined` for null.
+    """Four or five places where that shows something, two digits of smaller numbers, `undefined` for null.
 
     Example:
-        >>> number(0.95281), number(0.002991), number(None)
-        ('0.9528', '0.00299', 'undefined')
+        >>> number(0.95281), number(0.002991), number(-0.0000021), number(0.0), number(None)
+        ('0.9528', '0.00299', '-2.1e-06', '0', 'undefined')
     """
     if value is None:
         return "undefined"
+    if abs(value) < 1e-4:
+        return f"{value:.2g}"
     return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.5f}"
 
 
