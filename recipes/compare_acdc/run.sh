@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All methods on a 2-D network for cine cardiac MR, clean and under shift; five small members make the ensemble.
+# All methods on a 2-D network for cine cardiac MR; five small members make the ensemble.
 #   recipes/compare_acdc/run.sh DATA RUNS
 # DATA: folder with images/ and masks/ named patientNNN_frameNN. Splits: patients 001-050 train, 051-060 calibration,
 # 061-070 test (recipes/acdc/splits.json). The weights stay out of the package (CC BY-NC-SA data).
@@ -14,4 +14,4 @@ for seed in 1 2 3 4 5; do
   members+=(--members "$runs/acdc-member$seed")
 done
 sfumato compare --segmenter "$runs/acdc" --data "$data" --splits "$splits" "${members[@]}" \
-  --corrupt noise,blur,bias,ghost,motion --severities 2 --out "$runs/compare-acdc"
+  --out "$runs/compare-acdc"
