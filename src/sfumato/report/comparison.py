@@ -28,9 +28,9 @@ REGIONS = {
     "whole": "Whole image",
 }
 STYLE = Markup(
-    "<style>body { max-width: 1400px; } .plots figure { max-width: 640px; } .wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; }"
-    " .best { font-weight: 700; } .good { color: #00664f; } .bad { color: #a63c06; } .span { color: #5b6470;"
-    " font-size: 12px; display: block; }</style>"
+    "<style>body { max-width: 1400px; } .plots figure { max-width: 640px; } .wide { overflow-x: auto; }"
+    " .wide td, .wide th { white-space: nowrap; } .best { font-weight: 700; }"
+    " .span { color: #5b6470; font-size: 12px; display: block; }</style>"
 )
 
 
