@@ -27,11 +27,11 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.5f}"
 
 
-def cell(interval: Mapping[str, Any] | None, best: bool = False, sign: str = "") -> Markup:
+def cell(interval: Mapping[str, Any] | None, best: bool = False) -> Markup:
     """A mean, and its interval in grey below."""
     if interval is None or interval["mean"] is None:
         return tag("span", "–")
-    classes = " ".join(c for c in ("best" if best else "", sign) if c) or None
+    classes = "best" if best else None
     low, high = number(interval["low"]), number(interval["high"])
     return join(
         [
