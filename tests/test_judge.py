@@ -14,8 +14,9 @@ from sfumato.pipeline.result import CaseResult
 from sfumato.registry import get_method
 from sfumato.runs.assess import read_truth
 from sfumato.runs.compare.store import load_judgement, save_judgement
-from sfumato.runs.compare.tables import markdown_table, number, plain, span
+from sfumato.runs.compare.tables import markdown_table, number, span
 from sfumato.runs.judge import METRICS, Truth, error_map, judge
+from sfumato.runs.plain import plain
 from sfumato.runs.pooled import pooled_metrics
 from sfumato.types import Kind
 

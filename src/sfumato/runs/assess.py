@@ -23,6 +23,7 @@ from ..segmenters.spec import SegmenterSpec
 from .judge import Judgement, Truth, case_score_kind, error_map, judge
 
 BASELINE = "softmax"
+"""What every method is judged beside; it is always among those compared."""
 HISTOGRAM_BINS = 4096
 """Of the error map, for the voxel rule."""
 USUAL_SHARE = 0.9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from .files import write_text
 from .fit import rule_of
 from .judge import case_score_kind, column
 from .manifest import Manifest
+from .plain import plain
 from .pooled import pooled_metrics
 
 VOXEL_METRICS = ("auroc", "auprc", "aurc", "eaurc", "augrc", "ece", "brier", "nll")
@@ -81,7 +81,7 @@ def evaluate_method(
         "curves": curves_of(assessed.cases, f"{split} cases"),
         "problems": [*dataset.problems, *assessed.problems],
     }
-    results = _plain(results)
+    results = plain(results)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
@@ -169,17 +169,6 @@ def _case_level(cases: Sequence[AssessedCase], kind: str, record: dict[str, Any]
             "risk_of_reviewed": float(risks[~accepted].mean()) if (~accepted).any() else float("nan"),
         }
     return result
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: an undefined number becomes null."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _csv(cases: Sequence[AssessedCase], classes: Sequence[str]) -> str:

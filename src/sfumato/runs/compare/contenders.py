@@ -15,11 +15,9 @@ from ...registry import get_method
 from ...segmenters.wrap import FrozenSegmenter
 from ...storage import METHOD_FILE, load_method, read_record
 from ...training.device import pick_device
+from ..assess import BASELINE
 from ..files import sha256_of
 from ..fit import FitOptions, fit_method
-
-BASELINE = "softmax"
-"""What every method is paired with; it is always among them."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..judge import Judgement, case_score_kind
+from ..plain import plain
 from .contenders import Contender
 from .summary import summarise
-from .tables import plain
 
 CLEAN = "clean"
 """The condition of images as they are; it comes first."""

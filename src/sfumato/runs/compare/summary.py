@@ -13,10 +13,9 @@ from ...metrics.bootstrap import Interval, bootstrap_mean, resample_weights, res
 from ...metrics.cases import case_aurc, case_auroc, spearman
 from ...metrics.ranking import rank_stability
 from ...metrics.regions import ALL_REGIONS
-from ..assess import pooled_curves
+from ..assess import BASELINE, pooled_curves
 from ..judge import HIGHER_IS_BETTER, METRICS, Judgement, column
 from ..pooled import pooled_metrics
-from .contenders import BASELINE
 
 ORDERED_BY = ("auroc", "aurc")
 """Metrics that the order of methods is judged by."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from ..judge import METRICS
 
@@ -32,17 +29,6 @@ REGION_NAMES = {
     "boundary": "within 2 voxels of a boundary",
     "whole": "whole image",
 }
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN: an undefined number becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def number(value: float | None) -> str:
