@@ -42,5 +42,5 @@ $(VENV)/.demo: $(PARTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: $(PARTS) | $(BIN)/python
-	$(INSTALL) -e '.[dev,train,nnunet,demo,fast]'
+	$(INSTALL) -e '.[dev,train,nnunet,demo,fast,difficulty,sam,distributed]'
 	@touch $@ $(VENV)/.demo
