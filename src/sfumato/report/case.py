@@ -81,7 +81,7 @@ def _views(result: CaseResult) -> Markup:
     centre, found = worst_centre(values, geometry.spacing, result.segmentation)
     views = views_of(geometry, centre, result.segmentation)
     shading = shade(kind, values, views)
-    window = grey_window(result, views)
+    window = grey_window(result.image, views)
     cells: list[Markup] = [*_column_heads(result, views, shading)]
     for view in views:
         cells.extend(_row(result, view, shading, window))
@@ -143,7 +143,7 @@ def _key(number: int) -> Markup:
 
 
 def _row(result: CaseResult, view: View, shading: Shading, window: tuple[float, float]) -> list[Markup]:
-    colours = plane_colours(result, view, window)
+    colours = plane_colours(result.image, view, window)
     # Only this plane is read, class by class, so that a large probability map is never copied.
     probability = np.zeros(colours.shape[:2], np.float32)
     for number in range(1, len(result.probability)):
@@ -180,7 +180,7 @@ def _notes(result: CaseResult, window: tuple[float, float], shading: Shading) ->
         )
     notes.append(f"Black is an intensity of {intensity(window[0])}, white {intensity(window[1])}.")
     channels = result.image.array.shape[0]
-    if channels > len(colours_or_first(result)):
+    if channels > len(colours_or_first(result.image)):
         notes.append(f"The first of {channels} channels is shown.")
     if not shading.fixed:
         notes.append(f"{shading.title}: colours span this case's own range and say nothing across cases.")

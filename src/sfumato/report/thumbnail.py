@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from ..imaging import Image
 from ..pipeline.result import CaseResult
 from .shading import Shading, choose_map, shade
 from .views import View, views_of
@@ -17,9 +18,9 @@ WINDOW = (0.5, 99.5)
 """Percentiles of the shown planes that become black and white."""
 
 
-def grey_window(result: CaseResult, views: tuple[View, ...]) -> tuple[float, float]:
+def grey_window(image: Image, views: tuple[View, ...]) -> tuple[float, float]:
     """Intensities that become black and white: percentiles of the planes that are shown."""
-    array = colours_or_first(result)
+    array = colours_or_first(image)
     seen = np.concatenate([view.take(array).ravel() for view in views]).astype(np.float32)
     low, high = (float(v) for v in np.percentile(seen, WINDOW))
     if high <= low:
@@ -27,15 +28,14 @@ def grey_window(result: CaseResult, views: tuple[View, ...]) -> tuple[float, flo
     return low, high if high > low else low + 1.0
 
 
-def colours_or_first(result: CaseResult) -> np.ndarray:
+def colours_or_first(image: Image) -> np.ndarray:
     """All three channels of a colour picture, else the first channel alone; (channels, *grid)."""
-    array = result.image.array
-    return array if array.shape[0] == 3 and result.image.geometry.dims == 2 else array[:1]
+    return image.array if image.array.shape[0] == 3 and image.geometry.dims == 2 else image.array[:1]
 
 
-def plane_colours(result: CaseResult, view: View, window: tuple[float, float]) -> np.ndarray:
+def plane_colours(image: Image, view: View, window: tuple[float, float]) -> np.ndarray:
     """The image in one plane, in [0, 1]: (rows, columns), or (rows, columns, 3) for colour pictures."""
-    plane = view.take(colours_or_first(result)).astype(np.float32)
+    plane = view.take(colours_or_first(image)).astype(np.float32)
     scaled = np.clip((plane - window[0]) / (window[1] - window[0]), 0.0, 1.0)
     return scaled[0] if len(scaled) == 1 else np.moveaxis(scaled, 0, 2)
 
@@ -54,33 +54,42 @@ def thumbnail(result: CaseResult) -> bytes:
     kind, values = choose_map(result)
     geometry = result.image.geometry
     centre, _ = worst_centre(values, geometry.spacing, result.segmentation)
-    views = views_of(geometry, centre, result.segmentation)
-    view = max(views, key=lambda v: _fineness(v, geometry.spacing))
-    return _compose(result, view, shade(kind, values, (view,)))
+    view = finest(views_of(geometry, centre, result.segmentation), geometry.spacing)
+    return _compose(result.image, view, shade(kind, values, (view,)))
 
 
-def _fineness(view: View, spacing: tuple[float, ...]) -> float:
-    # The plane across the thickest slices is the one with the finest pixels; ties go to the axial one.
-    return spacing[view.normal[0]] if view.normal else 0.0
+def finest(views: tuple[View, ...], spacing: tuple[float, ...]) -> View:
+    """The plane with the finest pixels: the one across the thickest slices; ties go to the axial one."""
+    return max(views, key=lambda view: spacing[view.normal[0]] if view.normal else 0.0)
 
 
-def _compose(result: CaseResult, view: View, shading: Shading) -> bytes:
-    from PIL import Image
+def thumbnail_size(view: View, rows: int, columns: int) -> tuple[int, int]:
+    """(width, height) in pixels of a plane as it is stored, with square millimetres."""
+    height, width = (n * s for n, s in zip((rows, columns), view.spacing, strict=True))
+    scale = min(2 * HEIGHT / height, 2 * WIDTH / width)
+    return max(8, round(width * scale)), max(8, round(height * scale))
+
+
+def small_png(colours: np.ndarray) -> bytes:
+    """Colours (rows, columns, 3) in [0, 1] as a PNG of at most 128 colours."""
+    from PIL import Image as PillowImage
+
+    picture = PillowImage.fromarray(np.rint(255 * colours).astype(np.uint8))
+    buffer = io.BytesIO()
+    picture.quantize(128, dither=PillowImage.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _compose(image: Image, view: View, shading: Shading) -> bytes:
+    from PIL import Image as PillowImage
 
     from .figures import heat
 
-    grey = luminance(plane_colours(result, view, grey_window(result, (view,))))
+    grey = luminance(plane_colours(image, view, grey_window(image, (view,))))
     values = np.clip((shading.take(view) - shading.low) / (shading.high - shading.low), 0.0, 1.0)
-    height, width = (n * s for n, s in zip(grey.shape, view.spacing, strict=True))
-    scale = min(2 * HEIGHT / height, 2 * WIDTH / width)
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    size, smooth = thumbnail_size(view, *grey.shape), PillowImage.Resampling.BILINEAR
     base, over = (
-        np.asarray(Image.fromarray(a.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        for a in (grey, values)
+        np.asarray(PillowImage.fromarray(a.astype(np.float32)).resize(size, smooth)) for a in (grey, values)
     )
     colours = heat()(over)
-    mixed = 0.75 * base[..., None] * (1 - colours[..., 3:]) + colours[..., :3] * colours[..., 3:]
-    picture = Image.fromarray(np.rint(255 * mixed).astype(np.uint8)).quantize(128, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return small_png(0.75 * base[..., None] * (1 - colours[..., 3:]) + colours[..., :3] * colours[..., 3:])
