@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -88,9 +89,8 @@ def dilate(drawing: Drawing, share: float, rng: np.random.Generator) -> np.ndarr
 def _ring(drawing: Drawing, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Flat indices of the background around each object, a share of its voxels, and the value of that object."""
     objects, reach = drawing.objects, drawing.depth(drawing.objects > 0).max()
-    away, nearest = ndimage.distance_transform_edt(
-        objects == 0, sampling=drawing.spacing, return_indices=True
-    )
+    found = ndimage.distance_transform_edt(objects == 0, sampling=drawing.spacing, return_indices=True)
+    away, nearest = cast(tuple[np.ndarray, np.ndarray], found)
     # Hemmed in on one side, a plate gains its share within twice its half thickness on the other.
     near = (drawing.labels == 0) & (away <= 2 * share * reach + drawing.spacing.max())
     voxels = np.flatnonzero(near)
@@ -230,7 +230,8 @@ def _objects(labels: np.ndarray) -> np.ndarray:
     dense = np.zeros(labels.shape, np.int32)
     dense[labels > 0] = np.unique(labels[labels > 0], return_inverse=True)[1] + 1
     for number, box in enumerate(ndimage.find_objects(dense), 1):
-        found, pieces = ndimage.label(dense[box] == number, structure=np.ones((3,) * labels.ndim))
+        neighbours = np.ones((3,) * labels.ndim)
+        found, pieces = cast(tuple[np.ndarray, int], ndimage.label(dense[box] == number, neighbours))
         objects[box] += np.where(found > 0, found + count, 0).astype(np.int32)
         count += pieces
     return objects
