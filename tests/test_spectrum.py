@@ -141,17 +141,17 @@ def test_worked_examples():
     assert s(z + 10) == pytest.approx(0.006908, abs=5e-7)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
-@pytest.mark.parametrize("columns", [1, 255, 256, 257, 700])
+@pytest.mark.parametrize("rows", [1, 3, 127, 260])
+@pytest.mark.parametrize("columns", [1, 256, 300, 700])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int16])
 def test_gram_in_blocks_is_the_product(rows, columns, dtype):
     maps = (torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(4)) * 8).to(dtype)
     small = maps.double() if rows <= columns else maps.double().mT
     wanted = small @ small.mT
-    torch.testing.assert_close(gram(maps), wanted, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(gram(maps), wanted, rtol=1e-12, atol=1e-9)
     assert torch.equal(gram(maps)[0], gram(maps[0]))
     assert torch.equal(gram(maps), gram(maps).mT)
-    torch.testing.assert_close(module._batched_product(small), wanted, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(module._batched_product(small), wanted, rtol=1e-12, atol=1e-9)
 
 
 def test_float32_values_of_very_different_size_keep_their_energy():

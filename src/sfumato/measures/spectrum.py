@@ -24,44 +24,71 @@ POWERS = {"energy": 1.0, "amplitude": 0.5}
 """Of an eigenvalue of the Gram matrix: squared singular values, as the paper says, or the singular values."""
 BLOCK = 256
 """Columns turned into float64 at a time on the CPU: 128 rows of them stay in the second-level cache."""
+PANEL = 127
+"""Rows of a symmetric update at most: larger ones start the threads of SciPy's OpenBLAS, which `torch.set_num_threads`
+does not stop and which wait by spinning; the rest of a larger product is torch's."""
 BLOCK_ELEMENTS = 1 << 22
 """Float64 values of such a block on other devices, for all maps of the batch together."""
 
 
 @torch.no_grad()
-def gram(maps: Shaped[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch side side"]:
-    """The Gram matrix Z Z^T of every map, or Z^T Z where that is smaller: side = min(rows, columns).
+def row_gram(maps: Shaped[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch rows rows"]:
+    """The Gram matrix Z Z^T of the rows of every map.
 
     Sums run in float64 whatever the maps' type, so products of float32 values are exact; memory beyond the result does
-    not grow with the longer side. No gradient; automatic mixed precision does not reach it.
+    not grow with the columns. No gradient; automatic mixed precision does not reach it.
 
     Example:
-        >>> gram(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])).tolist()
+        >>> row_gram(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])).tolist()
         [[4.0, 2.0], [2.0, 2.0]]
     """
-    wide = maps.mT if maps.shape[-2] > maps.shape[-1] else maps
-    flat = wide.reshape(math.prod(wide.shape[:-2]), *wide.shape[-2:])
-    side = flat.shape[1]
-    if flat.device.type == "cpu":
-        found = torch.empty(len(flat), side, side, dtype=torch.float64)
+    rows = maps.shape[-2]
+    flat = maps.reshape(math.prod(maps.shape[:-2]), *maps.shape[-2:])
+    if not flat.numel():
+        found = flat.new_zeros(len(flat), rows, rows, dtype=torch.float64)
+    elif flat.device.type == "cpu":
+        found = torch.empty(len(flat), rows, rows, dtype=torch.float64)
         for matrix, target in zip(flat, found, strict=True):
             target.copy_(_symmetric_product(matrix))
     else:
         found = _batched_product(flat)
-    return found.reshape(*wide.shape[:-2], side, side)
+    return found.reshape(*maps.shape[:-2], rows, rows)
+
+
+def gram(maps: Shaped[Tensor, "*batch rows columns"]) -> Float64[Tensor, "*batch side side"]:
+    """As `row_gram`, or of the columns where they are fewer: side = min(rows, columns), the non-zero eigenvalues agree.
+
+    Example:
+        >>> gram(torch.ones(300, 2)).tolist()
+        [[300.0, 300.0], [300.0, 300.0]]
+    """
+    return row_gram(maps.mT if maps.shape[-2] > maps.shape[-1] else maps)
 
 
 def _symmetric_product(matrix: Shaped[Tensor, "rows columns"]) -> Float64[Tensor, "rows rows"]:
-    """BLAS's symmetric rank-k update computes one triangle: half the work of a product of two matrices."""
+    """One triangle alone: squares on the diagonal by BLAS's symmetric update, what lies right of them by products."""
     rows, columns = matrix.shape
-    total = np.zeros((rows, rows), order="F")
+    side = math.ceil(rows / math.ceil(rows / PANEL))
     block = torch.zeros(rows, BLOCK, dtype=torch.float64)
-    for start in range(0, columns if rows else 0, BLOCK):
-        width = min(BLOCK, columns - start)
-        block[:, :width] = matrix[:, start : start + width]
-        block[:, width:] = 0.0  # the last block is filled up with columns that add nothing
-        total = blas.dsyrk(1.0, block.numpy().T, beta=1.0, c=total, trans=1, overwrite_c=1)
-    return torch.from_numpy(np.triu(total) + np.triu(total, 1).T)
+    panels = block.split(side)
+    views = [panel.numpy().T for panel in panels]
+    squares = [np.zeros((len(panel),) * 2, order="F") for panel in panels]
+    total = torch.zeros(rows, rows, dtype=torch.float64)
+    for first in range(0, columns, BLOCK):
+        width = min(BLOCK, columns - first)
+        block[:, :width] = matrix[:, first : first + width]
+        if width < BLOCK:
+            block[:, width:] = 0.0  # the last block is filled up with columns that add nothing
+        for n, panel in enumerate(panels):
+            squares[n] = blas.dsyrk(  # type: ignore[attr-defined]
+                1.0, views[n], beta=1.0, c=squares[n], trans=1, overwrite_c=1
+            )
+            for right in range(n + 1, len(panels)):
+                corner = total[n * side : (n + 1) * side, right * side : (right + 1) * side]
+                corner.addmm_(panel, panels[right].T)
+    for n, square in enumerate(squares):
+        total[n * side : (n + 1) * side, n * side : (n + 1) * side] = torch.from_numpy(square)
+    return total.triu() + total.triu(1).T
 
 
 def _batched_product(maps: Shaped[Tensor, "batch rows columns"]) -> Float64[Tensor, "batch rows rows"]:
