@@ -75,6 +75,41 @@ def test_noise_has_the_strength_it_says():
     assert noise.std() == pytest.approx(0.08 * span, rel=0.02)
 
 
+def test_an_inversion_turns_over_the_bright_part_of_the_range():
+    ramp = Image(np.linspace(0, 255, 4096, dtype=np.float32).reshape(1, 64, 64), Geometry((64, 64)), "ramp")
+    low, high = np.percentile(ramp.array, (0.5, 99.5))
+    inside = np.clip(ramp.array, low, high)
+    turned = corrupt_image(ramp, "inversion", 3).array
+    np.testing.assert_allclose(turned, low + high - inside, atol=1e-3)
+    half = corrupt_image(ramp, "inversion", 2).array
+    dark = ramp.array < (low + high) / 2
+    np.testing.assert_allclose(half[dark], ramp.array[dark], atol=1e-3)
+    # What is turned over stays within its half.
+    np.testing.assert_allclose(half[~dark], low / 2 + 1.5 * high - inside[~dark], atol=1e-3)
+    assert half[~dark].min() >= (low + high) / 2 - 1e-3
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (10, 12, 14)])
+def test_a_crop_darkens_one_end_of_one_axis(shape):
+    ends = set()
+    for number in range(30):
+        image = image_of(shape, name=f"case{number}")
+        changed = corrupt_image(image, "crop", 2).array[0]
+        gone = np.abs(changed - image.array[0]) > 1e-3
+        low = np.percentile(image.array, 0.5)
+        lines = [
+            (axis, gone.mean(tuple(a for a in range(gone.ndim) if a != axis)) > 0.9)
+            for axis in range(gone.ndim)
+        ]
+        axis, band = next((a, line) for a, line in lines if 0 < line.sum() < len(line))
+        assert band.sum() == round(0.2 * shape[axis])
+        assert band[0] != band[-1]
+        np.testing.assert_allclose(np.moveaxis(changed, axis, 0)[band], low, rtol=1e-5)
+        assert not np.moveaxis(gone, axis, 0)[~band].any()
+        ends.add((axis, bool(band[0])))
+    assert len(ends) == 2 * len(shape)
+
+
 def test_unknown_names_and_severities_are_said():
     with pytest.raises(UnknownNameError, match="nois"):
         corrupt_image(image_of((8, 8)), "nois", 1)

@@ -59,7 +59,8 @@ def compare(
     corrupt: Annotated[
         str,
         typer.Option(
-            help="Repeat under shift: noise, blur, bias, ghost, motion, contrast, resolution, by commas."
+            help="Repeat under shift: noise, blur, bias, ghost, motion, contrast, resolution, inversion, crop, "
+            "by commas."
         ),
     ] = "",
     severities: Annotated[

@@ -79,6 +79,24 @@ def lower_resolution(channel: np.ndarray, strength: float, rng: np.random.Genera
     return np.asarray(ndimage.zoom(small, back, order=1))
 
 
+def invert(channel: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """The brightest share of the range turned over within itself, as where a contrast agent shows dark; 1 turns all."""
+    # Clipped, or the few voxels below the range would stay dark in an image that is turned over as a whole.
+    inside = np.clip(channel, 0, 1)
+    return np.where(inside >= 1 - strength, 2 - strength - inside, channel)
+
+
+def crop(channel: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A field of view that is too narrow: this share of a random axis, at a random end, holds the darkest value."""
+    axis, at_end = int(rng.integers(channel.ndim)), rng.random() < 0.5
+    n = channel.shape[axis]
+    lost = max(1, round(strength * n))
+    band = slice(n - lost, n) if at_end else slice(lost)
+    cut = channel.copy()
+    cut[tuple(band if a == axis else slice(None) for a in range(channel.ndim))] = 0.0
+    return cut
+
+
 CORRUPTIONS: dict[str, tuple[Change, tuple[float, float, float]]] = {
     "noise": (add_noise, (0.04, 0.08, 0.16)),
     "blur": (blur, (0.7, 1.4, 2.5)),
@@ -87,6 +105,8 @@ CORRUPTIONS: dict[str, tuple[Change, tuple[float, float, float]]] = {
     "motion": (add_motion, (1.0, 2.5, 5.0)),
     "contrast": (change_contrast, (1.3, 1.8, 2.6)),
     "resolution": (lower_resolution, (1.5, 2.0, 3.0)),
+    "inversion": (invert, (0.25, 0.5, 1.0)),
+    "crop": (crop, (0.1, 0.2, 0.35)),
 }
 """Name -> function and its strength at the three severities."""
 
