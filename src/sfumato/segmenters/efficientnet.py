@@ -118,6 +118,7 @@ class EfficientNet(nn.Module):
         widths: channels by stride, such as `{2: 16, 4: 24, 8: 40, 16: 112, 32: 320}`.
 
     Example:
+        >>> import torch
         >>> network = EfficientNet(channels=1).eval()
         >>> {stride: tuple(x.shape) for stride, x in network(torch.zeros(1, 1, 64, 50)).items()}
         {2: (1, 16, 32, 25), 4: (1, 24, 16, 13), 8: (1, 40, 8, 7), 16: (1, 112, 4, 4), 32: (1, 320, 2, 2)}

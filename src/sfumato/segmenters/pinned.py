@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from ..errors import StorageError
 
 
@@ -37,3 +40,18 @@ def require_sha256(path: Path, expected: str, remedy: str) -> None:
     found = sha256_of(path)
     if found != expected:
         raise StorageError(f"{path}: its sha256 is {found}, expected {expected}; {remedy}.")
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all parameters and buffers, for networks without one file.
+
+    Example:
+        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> weights_sha256(one) == weights_sha256(one), weights_sha256(one) == weights_sha256(other)
+        (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

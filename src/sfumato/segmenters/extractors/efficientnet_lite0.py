@@ -43,7 +43,7 @@ class EfficientNetLite0:
         main: str = "stride8",
         weights: Path | None = None,
     ):
-        check_side("side", side, COARSEST)
+        check_side(side, COARSEST)
         self.side, self.device = side, torch.device(device)
         self.network = fuse_norms(load_lite0(weights)).requires_grad_(False).to(self.device)
         known = [f"stride{stride}" for stride in self.network.widths]
@@ -57,7 +57,7 @@ class EfficientNetLite0:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices feature_width rows columns"]]:
         """See `FeatureExtractor.features`; rows and columns are the scaled sides divided by the stride."""
-        sides = fitted_sides(*slices.shape[2:], self.side, COARSEST)
+        sides = fitted_sides(slices.shape[2:], self.side, COARSEST)
 
         def run(part: Tensor) -> dict[str, Tensor]:
             image = normalised(resized(part.to(self.device), sides), (INPUT_MEAN,) * 3, (INPUT_STD,) * 3)

@@ -1,8 +1,8 @@
-"""From slices of any size, one channel or three, to what a network takes."""
+"""From slices of any size, one channel or three, to what a network takes; and its maps back to the image's part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,8 @@ RANGE_TOLERANCE = 1e-4
 """How far outside of [0, 1] rounding may put an intensity."""
 
 
-def three_channels(
-    slices: Float[Tensor, "slices channels height width"],
-) -> Float[Tensor, "slices 3 height width"]:
-    """Check slices; a single channel is repeated.
+def check_slices(slices: Float[Tensor, "slices channels height width"]) -> None:
+    """Refuse what no extractor takes.
 
     Raises:
         InputError: not (slices, 1 or 3, height, width), empty, not finite, or outside of [0, 1].
@@ -35,31 +33,39 @@ def three_channels(
         raise InputError(
             f"Intensities from {low:.4g} to {high:.4g}, expected finite numbers in [0, 1]; window them first."
         )
+
+
+def three_channels(
+    slices: Float[Tensor, "slices channels height width"],
+) -> Float[Tensor, "slices 3 height width"]:
+    """Checked slices; a single channel is repeated.
+
+    Raises:
+        InputError: see `check_slices`.
+    """
+    check_slices(slices)
     return slices.float().expand(-1, 3, -1, -1)
 
 
-def fitted_sides(height: int, width: int, longer: int, multiple: int = 1) -> tuple[int, int]:
+def fitted_sides(sides: Sequence[int], longer: int, multiple: int = 1) -> tuple[int, int]:
     """Sides after scaling so that the longer one is `longer`; each is rounded to a multiple, at least one.
 
     Example:
-        >>> fitted_sides(36, 50, 224, 32)
-        (160, 224)
-        >>> fitted_sides(100, 3, 224, 32)
-        (224, 32)
+        >>> fitted_sides((36, 50), 224, 32), fitted_sides((100, 3), 224, 32)
+        ((160, 224), (224, 32))
     """
-    scale = longer / max(height, width)
-    first, second = (max(1, int(side * scale / multiple + 0.5)) * multiple for side in (height, width))
-    return first, second
+    height, width = (max(1, int(n * longer / max(sides) / multiple + 0.5)) * multiple for n in sides)
+    return height, width
 
 
-def check_side(name: str, value: int, multiple: int) -> None:
-    """Refuse a longer side that the network cannot halve as often as it does.
+def check_side(side: int, multiple: int) -> None:
+    """Refuse a longer side that the network cannot divide into its grid.
 
     Raises:
         ConfigError: not a positive multiple.
     """
-    if value < multiple or value % multiple:
-        raise ConfigError(f"{name}={value}, expected a positive multiple of {multiple}.")
+    if side < multiple or side % multiple:
+        raise ConfigError(f"side={side}, expected a positive multiple of {multiple}.")
 
 
 def resized(
@@ -73,12 +79,38 @@ def resized(
 
 def normalised(
     slices: Float[Tensor, "slices 3 height width"],
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
 ) -> Float[Tensor, "slices 3 height width"]:
     """(intensity - mean) / std per channel, for intensities in [0, 1]."""
     shape = (1, len(mean), 1, 1)
     return (slices - slices.new_tensor(mean).reshape(shape)) / slices.new_tensor(std).reshape(shape)
+
+
+def padded(
+    image: Float[Tensor, "batch channels *grid"], sides: Sequence[int]
+) -> Float[Tensor, "batch channels *sides"]:
+    """Zeros after the image along every axis, up to the given sides."""
+    missing = [side - n for n, side in zip(image.shape[2:], sides, strict=True)]
+    return F.pad(image, [n for gap in reversed(missing) for n in (0, gap)])
+
+
+def content(
+    maps: Float[Tensor, "batch feature_width *coarse"], shown: Sequence[int], sides: Sequence[int]
+) -> Float[Tensor, "batch feature_width *shown_coarse"]:
+    """The part of a padded input's maps that shows the image: what lies in the padding says nothing about it.
+
+    Args:
+        maps: of an input of the given sides.
+        shown: sides of the image inside it, from the first corner.
+        sides: of the input.
+
+    Example:
+        >>> content(torch.zeros(1, 1, 64, 64), shown=(738, 1024), sides=(1024, 1024)).shape
+        torch.Size([1, 1, 47, 64])
+    """
+    kept = [-(-n * cells // side) for n, cells, side in zip(shown, maps.shape[2:], sides, strict=True)]
+    return maps[(slice(None), slice(None), *map(slice, kept))]
 
 
 def in_chunks(

@@ -34,7 +34,7 @@ class Pixels:
     """
 
     def __init__(self, side: int = 64, main: str = "block1"):
-        check_side("side", side, BLOCKS[-1])
+        check_side(side, BLOCKS[-1])
         known = [f"block{block}" for block in BLOCKS]
         if main not in known:
             raise UnknownNameError("feature map", main, known)
@@ -45,7 +45,7 @@ class Pixels:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices 1 rows columns"]]:
         """See `FeatureExtractor.features`; rows and columns are the scaled sides divided by the block."""
-        sides = fitted_sides(*slices.shape[2:], self.side, BLOCKS[-1])
+        sides = fitted_sides(slices.shape[2:], self.side, BLOCKS[-1])
 
         def run(part: Tensor) -> dict[str, Tensor]:
             grey = resized(part, sides).mean(dim=1, keepdim=True)
