@@ -21,10 +21,12 @@ from PIL.PngImagePlugin import PngInfo
 from sfumato.errors import GeometryError, InputError, SfumatoError
 from sfumato.imaging import (
     Geometry,
+    picture_suffix,
     read_image,
     read_label,
     stem_of,
     suffix_of,
+    write_image_picture,
     write_label_picture,
     write_map_picture,
     write_nifti,
@@ -431,6 +433,20 @@ def test_label_pictures_keep_their_values(tmp_path, highest):
 def test_label_pictures_refuse_what_a_png_cannot_hold(tmp_path, value):
     with pytest.raises(InputError, match=f"{value}"):
         write_label_picture(tmp_path / "label.png", np.full((2, 2), value))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_image_pictures_keep_every_pixel(tmp_path, kind, channels):
+    image = np.random.default_rng(0).integers(0, 256, (channels, 5, 7)).astype(kind)
+    for suffix in {picture_suffix(image), ".tif"}:
+        write_image_picture(tmp_path / f"image{suffix}", image)
+        back = read_image(tmp_path / f"image{suffix}").array
+        np.testing.assert_array_equal(back, image)
+        assert back.dtype == kind
+    if picture_suffix(image) == ".tif":
+        with pytest.raises(InputError, match="in a PNG"):
+            write_image_picture(tmp_path / "image.png", image)
 
 
 def test_map_pictures_are_float32_pages(tmp_path):

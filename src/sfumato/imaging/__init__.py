@@ -14,7 +14,13 @@ from ..errors import InputError
 from .geometry import Geometry, same_grid
 from .image import PICTURES, READABLE, VOLUMES, Image, LabelMap, check_finite, stem_of, suffix_of
 from .nifti import read_nifti, write_nifti
-from .picture import read_picture, write_label_picture, write_map_picture
+from .picture import (
+    picture_suffix,
+    read_picture,
+    write_image_picture,
+    write_label_picture,
+    write_map_picture,
+)
 
 __all__ = [
     "PICTURES",
@@ -23,11 +29,13 @@ __all__ = [
     "Geometry",
     "Image",
     "LabelMap",
+    "picture_suffix",
     "read_image",
     "read_label",
     "same_grid",
     "stem_of",
     "suffix_of",
+    "write_image_picture",
     "write_label_picture",
     "write_map_picture",
     "write_nifti",

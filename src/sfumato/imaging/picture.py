@@ -110,3 +110,34 @@ def write_map_picture(path: Path, array: np.ndarray) -> None:
     """Write a float map (H, W) or (channels, H, W) as float32 TIFF, one page per channel."""
     pages = array.astype(np.float32)
     tifffile.imwrite(path, pages, photometric="minisblack", metadata=None, software="sfumato")
+
+
+def picture_suffix(array: np.ndarray) -> str:
+    """`.png` where a PNG can hold an image (channels, H, W) as it is, else `.tif`.
+
+    Example:
+        >>> picture_suffix(np.zeros((3, 4, 4), np.uint8)), picture_suffix(np.zeros((1, 4, 4), np.float32))
+        ('.png', '.tif')
+    """
+    held = {(np.dtype(np.uint8), 1), (np.dtype(np.uint8), 3), (np.dtype(np.uint16), 1)}
+    return ".png" if (array.dtype, len(array)) in held else ".tif"
+
+
+def write_image_picture(path: Path, array: np.ndarray) -> None:
+    """Write an image (channels, H, W) as one picture; `read_picture` gives the very same array back.
+
+    Raises:
+        InputError: a PNG that cannot hold it, see `picture_suffix`.
+    """
+    pixels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        kind = "rgb" if len(array) == 3 else "minisblack"
+        plan = "contig" if len(array) > 1 else None
+        tifffile.imwrite(path, pixels, photometric=kind, planarconfig=plan, metadata=None, software="sfumato")
+    elif path.suffix.lower() == ".png" and picture_suffix(array) == ".png":
+        PillowImage.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
+    else:
+        raise InputError(
+            f"{path.name}: {array.dtype} of {len(array)} channels, expected 8-bit grey or colour or 16-bit grey "
+            "in a PNG; write a .tif."
+        )
