@@ -73,11 +73,13 @@ class Batch:
         image: intensities after the segmenter's own normalisation.
         prompt: text, points or boxes, one per row.
         label: class per voxel, -1 where unknown; present only while fitting or scoring.
+        index: position of each row's case among the training cases; present only while a network is trained.
     """
 
     image: Float[Tensor, "batch channels *grid"]
     prompt: TextPrompt | PointPrompt | BoxPrompt | None = None
     label: Int[Tensor, "batch *grid"] | None = None
+    index: Int[Tensor, "batch"] | None = None
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def open_data(data: Path, splits_file: Path | None, patient: str | None) -> tupl
     return dataset, dataset.splits(splits_file) if splits_file else None
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`name=value` pairs; values are JSON where they parse as such, else text.
+def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """`name=value` pairs of an option; values are JSON where they parse as such, else text.
 
     Example:
         >>> parse_settings(["epochs=3", "patterns=hadamard", "taps=[1, 2]"])
@@ -76,7 +76,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name:
-            raise ConfigError(f"--set {pair!r}, expected name=value.")
+            raise ConfigError(f"{option} {pair!r}, expected name=value.")
         try:
             settings[name] = json.loads(value)
         except ValueError:

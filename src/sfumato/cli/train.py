@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from .shared import (
     parse_settings,
     say,
 )
+
+if TYPE_CHECKING:
+    from ..training.duo import DuoConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +66,13 @@ def train(
             "--set", help="An argument of the network, such as widths=[8,16,32,48]; may be repeated."
         ),
     ] = None,
+    strategy: Annotated[
+        str, typer.Option(help="plain, or duo: weigh classes and correct labels while training.")
+    ] = "plain",
+    duo: Annotated[
+        list[str] | None,
+        typer.Option("--duo", help="A setting of the strategy duo, such as alpha=1; may be repeated."),
+    ] = None,
     instances: InstancesOption = False,
     resample: ResampleOption = False,
     splits: SplitsOption = None,
@@ -81,7 +91,8 @@ def train(
     import torch
 
     from ..datasets.splits import PATIENT_PATTERN
-    from ..runs.train import TrainConfig, train_segmenter
+    from ..runs.train import train_segmenter
+    from ..runs.train_plan import TrainConfig
     from ..segmenters.spec import Preprocessing
     from ..training.loop import TrainerConfig
 
@@ -113,6 +124,7 @@ def train(
         resample=resample,
         preprocessing=Preprocessing(spacing=_sides(spacing, float, "--spacing") or None),
         trainer=trainer,
+        duo=_duo(strategy, duo or []),
     )
     result = train_segmenter(data, out, config, splits, patient or PATIENT_PATTERN)
     for problem in result["problems"]:
@@ -125,6 +137,17 @@ def train(
         say(f"next: sfumato fit perturbation_head --segmenter {out} --data {data} --out {out}-swu")
     if result["problems"]:
         raise typer.Exit(1)
+
+
+def _duo(strategy: str, pairs: list[str]) -> DuoConfig | None:
+    from ..errors import ConfigError, UnknownNameError
+    from ..training.duo import DuoConfig
+
+    if strategy not in ("plain", "duo"):
+        raise UnknownNameError("strategy", strategy, ("plain", "duo"))
+    if strategy == "plain" and pairs:
+        raise ConfigError(f"--duo {pairs[0]!r} without the strategy it is for; add --strategy duo.")
+    return DuoConfig.from_settings(parse_settings(pairs, "--duo")) if strategy == "duo" else None
 
 
 def _sides(text: str, kind: type, option: str, separator: str = "x") -> tuple:

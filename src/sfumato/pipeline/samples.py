@@ -74,6 +74,8 @@ def read_sample(case: Case, spec: SegmenterSpec, instances: bool = False, resamp
 def slices_of(sample: Sample) -> list[Sample]:
     """The slices of a volume prepared for a 2-D network, as samples of their own."""
     return [
-        Sample(np.ascontiguousarray(sample.image[:, i]), plane, f"{sample.name}/{i}", sample.patient)
+        Sample(
+            np.ascontiguousarray(sample.image[:, i]), plane, f"{sample.name}/{i}", sample.patient, sample.name
+        )
         for i, plane in enumerate(sample.label)
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,72 +12,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..datasets import Case, Dataset, Splits, open_dataset
+from ..datasets import open_dataset
 from ..datasets.splits import PATIENT_PATTERN, out_of_fold
 from ..errors import ConfigError, DatasetError
-from ..imaging import read_image, read_label
 from ..pipeline.samples import gather_samples, slices_of
 from ..pipeline.windows import blended_slabs, plan_windows
-from ..segmenters.presets import PRESET_DIMS, PRESETS, build_preset
-from ..segmenters.spec import Preprocessing, SegmenterSpec
+from ..segmenters.presets import build_preset
+from ..segmenters.spec import SegmenterSpec
 from ..segmenters.wrap import auto_taps
 from ..storage import save_segmenter, write_json
 from ..training.augment import standard_augmentation
 from ..training.backbone import dice_validation, segmentation_loss
-from ..training.loop import TrainerConfig, train
+from ..training.duo import DuoLoss, DuoNetwork, duo_step
+from ..training.duo.coefficients import CoefficientTable, write_annotation_bias
+from ..training.loop import StepLoss, train
 from ..training.samples import PatchSampler, Sample
 from ..types import Link
+from .train_plan import TrainConfig, describe_segmenter
 
-WINDOW_LIMIT = {2: 512, 3: 96}
-"""Longest side of a window chosen automatically, in voxels."""
 PATCH_LIMIT = {2: 192, 3: 64}
 """Longest side of a training patch chosen automatically, in voxels."""
 MIRROR = {(2, 2): (0, 1), (3, 3): (0,), (2, 3): ()}
 """Axes mirrored by default, by dimensions of network and image: both of a picture, left and right of a volume,
 none of a volume's slices, where mirrored anatomy is another anatomy."""
-LABELS_SCANNED = 40
-"""Label files looked at for the list of values when the data set does not declare one."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What to train, on what, and how.
-
-    Args:
-        preset: name of the network.
-        arguments: further keyword arguments of the network, such as its widths.
-        classes: names of the foreground classes, where the data set does not declare them.
-        patch: training patch; the median grid of the data when empty.
-        window: largest window at prediction; the largest grid of the data when empty.
-        batch_size: patches per step.
-        foreground: share of patches centred on foreground.
-        augment: strength of the augmentation, 0 turns it off.
-        mirror: grid axes along which patches are mirrored; None means the usual ones (`MIRROR`).
-        validation: share of the training patients kept for choosing the epoch.
-        samples_per_epoch: patches per epoch; 0 draws every sample once.
-        instances: label files number objects; every value above 0 is foreground.
-        sigmoid: one foreground logit instead of a softmax over two classes.
-        resample: accept sheared or contradictory headers.
-        preprocessing: how intensities become network input.
-        trainer: how to optimise.
-    """
-
-    preset: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    patch: tuple[int, ...] = ()
-    window: tuple[int, ...] = ()
-    batch_size: int = 2
-    foreground: float = 0.5
-    augment: float = 1.0
-    mirror: tuple[int, ...] | None = None
-    validation: float = 0.1
-    samples_per_epoch: int = 0
-    instances: bool = False
-    sigmoid: bool = False
-    resample: bool = False
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+BIAS_FILE = "annotation_bias.csv"
+"""By-product of DUO: per training case and class, whether its label looks too large or too small."""
 
 
 def train_segmenter(
@@ -89,7 +49,8 @@ def train_segmenter(
 ) -> dict[str, Any]:
     """Train a preset on the training split and write `segmenter.json` and `weights.safetensors` into `out`.
 
-    A killed run is resumed by the same call.
+    A killed run is resumed by the same call. With DUO the network is saved without its noise head, and what was learnt
+    about the labels as `annotation_bias.csv`.
 
     Returns:
         The validation scores and what was left out.
@@ -118,6 +79,8 @@ def train_segmenter(
         dice_validation(held_out, segment, spec.classes) if held_out else None,
         title=f"train {config.preset}",
     )
+    if isinstance(trained, DuoNetwork):
+        trained = _without_noise_head(trained, out / BIAS_FILE, sampler.cases, spec.classes[1:])
     scores = dict(dice_validation(held_out, segment, spec.classes)(trained)) if held_out else {}
     record = {
         "config": asdict(config),
@@ -143,66 +106,6 @@ def _refuse_another_run(out: Path, config: TrainConfig) -> None:
     write_json(path, content)
 
 
-def describe_segmenter(dataset: Dataset, splits: Splits, config: TrainConfig) -> SegmenterSpec:
-    """Read the classes, channels and a fitting window off the training cases."""
-    if config.preset not in PRESETS:
-        build_preset(config.preset, 1, 2)  # raises the error that lists the known names
-    dims = PRESET_DIMS[config.preset]
-    cases = [dataset.cases[name] for name in splits.train]
-    if not cases:
-        raise DatasetError("The training split is empty, expected at least one case; write a splits.json.")
-    declared = dict(dataset.label_values) or _scan_labels(cases, config.instances, config.resample)
-    first = read_image(cases[0].images, cases[0].name, config.resample)
-    network = build_preset(config.preset, 1, 2, **config.arguments)
-    divisor = int(getattr(network, "divisor", 1))
-    window = config.window or _typical_grid(cases, dims, divisor, config.resample, np.max, WINDOW_LIMIT[dims])
-    return SegmenterSpec(
-        source=f"preset:{config.preset}",
-        arguments=config.arguments,
-        spatial_dims=dims,
-        channels=first.array.shape[0],
-        classes=_named(declared, config.classes),
-        label_values=tuple(declared),
-        link=Link.SIGMOID if config.sigmoid else Link.SOFTMAX,
-        window=window,
-        divisor=divisor,
-        preprocessing=config.preprocessing,
-    )
-
-
-def _named(declared: dict[int, str], names: tuple[str, ...]) -> tuple[str, ...]:
-    if names and len(names) != len(declared) - 1:
-        raise ConfigError(
-            f"{len(names)} class names {names}, expected one for each label value {list(declared)[1:]}."
-        )
-    return ("background", *names) if names else tuple(declared.values())
-
-
-def _scan_labels(cases: list[Case], instances: bool, resample: bool) -> dict[int, str]:
-    if instances:
-        return {0: "background", 1: "object"}
-    step = max(1, len(cases) // LABELS_SCANNED)
-    values = {0}
-    for case in cases[::step]:
-        if case.label is not None:
-            values |= set(np.unique(read_label(case.label, case.name, resample).array).tolist())
-    if len(values) > 256:
-        raise ConfigError(
-            f"the label files hold {len(values)} different values; pass --instances if they number objects."
-        )
-    return {v: "background" if v == 0 else f"class {v}" for v in sorted(values)}
-
-
-def _typical_grid(
-    cases: list[Case], dims: int, divisor: int, resample: bool, reduce: Any, limit: int
-) -> tuple[int, ...]:
-    step = max(1, len(cases) // LABELS_SCANNED)
-    images = [read_image(c.images, c.name, resample) for c in cases[::step]]
-    grids = np.array([i.geometry.shape[:dims] for i in images])
-    sides = [int(-(-n // divisor) * divisor) for n in reduce(grids, axis=0)]
-    return tuple(min(limit // divisor * divisor, side) for side in sides)
-
-
 def _hold_out(samples: tuple[Sample, ...], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:
     if config.validation <= 0:
         return list(samples), []
@@ -214,7 +117,9 @@ def _hold_out(samples: tuple[Sample, ...], config: TrainConfig) -> tuple[list[Sa
     return fit, [s for s, f in zip(samples, fold, strict=True) if not f]
 
 
-def _training_parts(samples: list[Sample], spec: SegmenterSpec, config: TrainConfig):
+def _training_parts(
+    samples: list[Sample], spec: SegmenterSpec, config: TrainConfig
+) -> tuple[nn.Module, StepLoss, PatchSampler]:
     volumes = samples[0].label.ndim == 3
     pieces = [p for s in samples for p in slices_of(s)] if spec.spatial_dims == 2 and volumes else samples
     patch = config.patch or _typical_patch(samples, spec)
@@ -225,7 +130,11 @@ def _training_parts(samples: list[Sample], spec: SegmenterSpec, config: TrainCon
         sampler = replace(sampler, limit=config.samples_per_epoch)
     torch.manual_seed(config.trainer.seed)
     module = build_preset(config.preset, spec.channels, spec.logit_channels, **config.arguments)
-    return module, segmentation_loss(spec.link, spec.spatial_dims), sampler
+    if config.duo is None:
+        return module, segmentation_loss(spec.link, spec.spatial_dims), sampler
+    loss = DuoLoss(len(spec.classes) - 1, config.duo, len(sampler.cases), spec.link, config.trainer.seed)
+    blank = torch.zeros(1, spec.channels, *patch)
+    return DuoNetwork(module, blank, loss), duo_step(config.trainer.epochs * sampler.steps_per_epoch), sampler
 
 
 def _typical_patch(samples: list[Sample], spec: SegmenterSpec) -> tuple[int, ...]:
@@ -233,6 +142,14 @@ def _typical_patch(samples: list[Sample], spec: SegmenterSpec) -> tuple[int, ...
     divisor = max(spec.divisors)
     limit = PATCH_LIMIT[spec.spatial_dims] // divisor * divisor
     return tuple(min(limit, int(-(-n // divisor) * divisor)) for n in grids)
+
+
+def _without_noise_head(
+    trained: DuoNetwork, path: Path, cases: Sequence[str], classes: Sequence[str]
+) -> nn.Module:
+    if isinstance(trained.loss.coefficients, CoefficientTable):
+        write_annotation_bias(path, trained.loss.coefficients, cases, classes)
+    return trained.network
 
 
 def segment_array(network: nn.Module, image: np.ndarray, spec: SegmenterSpec) -> np.ndarray:

@@ -35,24 +35,27 @@ def segmentation_loss(link: Link, spatial_dims: int) -> StepLoss:
 
     def loss(module: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         assert batch.label is not None
-        heads = _heads(module(batch.image), spatial_dims)
+        heads = supervised_heads(module(batch.image), spatial_dims)
         weights = [2.0**-k for k in range(len(heads))]
         target = batch.label.unsqueeze(1).float()
         total = sum(
-            w * criterion(_resize(h, target).float(), target) for w, h in zip(weights, heads, strict=True)
+            w * criterion(resize_logits(h, target).float(), target)
+            for w, h in zip(weights, heads, strict=True)
         )
         return {"total": torch.as_tensor(total) / sum(weights)}
 
     return loss
 
 
-def _heads(output: Tensor | list[Tensor] | tuple[Tensor, ...], spatial_dims: int) -> list[Tensor]:
+def supervised_heads(output: Tensor | list[Tensor] | tuple[Tensor, ...], spatial_dims: int) -> list[Tensor]:
+    """Logits of every head of deep supervision, finest first; one where the network has but one."""
     if isinstance(output, list | tuple):
         return list(output)
     return list(output.unbind(1)) if output.dim() == spatial_dims + 3 else [output]
 
 
-def _resize(head: Tensor, target: Tensor) -> Tensor:
+def resize_logits(head: Tensor, target: Tensor) -> Tensor:
+    """Logits on the grid of `target`, linearly; as they are where they are on it already."""
     if head.shape[2:] == target.shape[2:]:
         return head
     mode = "bilinear" if head.dim() == 4 else "trilinear"

@@ -173,12 +173,21 @@ def _score(values: Mapping[str, float], epoch: int) -> float:
 
 
 def _make_optimiser(module: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups = _parameter_groups(module)
     if config.optimiser == "sgd":
         return torch.optim.SGD(
-            parameters, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
+            groups, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """What is trained; a part of the module may name parameters that weight decay leaves alone, as `undecayed`."""
+    free = {id(p) for part in module.modules() for p in getattr(part, "undecayed", ())}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decayed = {"params": [p for p in trained if id(p) not in free]}
+    others = {"params": [p for p in trained if id(p) in free], "weight_decay": 0.0}
+    return [group for group in (decayed, others) if group["params"]] or [decayed]
 
 
 def _learning_rate(config: TrainerConfig, step: int, total: int) -> float:
@@ -205,5 +214,7 @@ def _follow(average: nn.Module, module: nn.Module, decay: float, step: int) -> N
 def _to(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    label = None if batch.label is None else batch.label.to(device, non_blocking=True)
-    return Batch(batch.image.to(device, non_blocking=True), batch.prompt, label)
+    label, index = (
+        None if t is None else t.to(device, non_blocking=True) for t in (batch.label, batch.index)
+    )
+    return Batch(batch.image.to(device, non_blocking=True), batch.prompt, label, index)

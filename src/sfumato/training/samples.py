@@ -22,12 +22,21 @@ FOREGROUND_VOXELS = 2000
 
 @dataclass(frozen=True)
 class Sample:
-    """One prepared image (channels, *grid) with its class numbers (*grid), on the network's grid."""
+    """One prepared image (channels, *grid) with its class numbers (*grid), on the network's grid.
+
+    Args:
+        image: (channels, *grid).
+        label: (*grid), class numbers.
+        name: of the sample.
+        patient: whom it shows.
+        case: name of the volume that it is a slice of; empty where the sample is the whole case.
+    """
 
     image: np.ndarray
     label: np.ndarray
     name: str
     patient: str
+    case: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,13 @@ class PatchSampler:
         object.__setattr__(
             self, "_centres", [_foreground_voxels(s.label, i) for i, s in enumerate(self.samples)]
         )
+        positions = {case: i for i, case in enumerate(self.cases)}
+        object.__setattr__(self, "_case_index", [positions[s.case or s.name] for s in self.samples])
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the cases in the order that `Batch.index` counts; slices of one volume are one case."""
+        return tuple(dict.fromkeys(s.case or s.name for s in self.samples))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,7 +86,7 @@ class PatchSampler:
         """The batch of one optimiser step."""
         epoch, position = divmod(step, self._steps_per_pass)
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.samples))
-        rows = []
+        rows, cases = [], []
         for row in range(self.batch_size):
             index = int(order[(position * self.batch_size + row) % len(order)])
             rng = np.random.default_rng([self.seed, 2, step, row])
@@ -78,9 +94,12 @@ class PatchSampler:
             if self.augment is not None:
                 image, label = self.augment(image, label, int(rng.integers(2**31)))
             rows.append((np.ascontiguousarray(image), np.ascontiguousarray(label)))
+            cases.append(self._case_index[index])  # type: ignore[attr-defined]
         images, labels = zip(*rows, strict=True)
         return Batch(
-            torch.from_numpy(np.stack(images)), label=torch.from_numpy(np.stack(labels).astype(np.int64))
+            torch.from_numpy(np.stack(images)),
+            label=torch.from_numpy(np.stack(labels).astype(np.int64)),
+            index=torch.tensor(cases),
         )
 
     def _patch(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
