@@ -66,6 +66,20 @@ def image_slices(image: Image, axis: int | None = None) -> Slices:
     return Slices(stack, axis, (spacing[axis], height, width), image.name)
 
 
+def label_slices(label: np.ndarray, axis: int | None) -> np.ndarray:
+    """A label map on the image's grid, cut as the image was: (slices, height, width).
+
+    Args:
+        label: (*grid).
+        axis: `Slices.axis` of the image.
+
+    Example:
+        >>> label_slices(np.zeros((8, 5, 6)), 1).shape, label_slices(np.zeros((8, 5)), None).shape
+        ((5, 8, 6), (1, 8, 5))
+    """
+    return label[None] if axis is None else np.ascontiguousarray(np.moveaxis(label, axis, 0))
+
+
 def slice_axis(spacing: tuple[float, ...]) -> int:
     """The axis with the largest spacing; the last of those that are equal within a thousandth.
 
