@@ -67,6 +67,15 @@ class ScoresCases(Protocol):
         ...
 
 
+@runtime_checkable
+class ScoresGrids(Protocol):
+    """An estimator with case scores that need the whole grid at once, beside those that follow from its maps."""
+
+    def grid_scores(self, batch: Batch, segmentation: Segmentation) -> Mapping[Kind, Float[Tensor, "batch"]]:
+        """Scores from the blended logits of whole cases, without features; they take the place of the others."""
+        ...
+
+
 @dataclass(frozen=True)
 class Method:
     """A ready method: nothing about it is half built.
@@ -107,6 +116,8 @@ class Method:
         }
         if isinstance(self.estimator, ScoresCases):
             scores |= self.estimator.case_scores(self.estimator.case_sums(batch, reduced))
+        if isinstance(self.estimator, ScoresGrids):
+            scores |= self.estimator.grid_scores(batch, replace(segmentation, features={}))
         return Prediction(segmentation, replace(uncertainty, scores={**scores, **uncertainty.scores}))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..decision import DecisionRule
 from ..errors import ConfigError
 from ..imaging import Image
-from ..interfaces import Method
+from ..interfaces import Method, ScoresGrids
 from ..segmenters.wrap import FrozenSegmenter
 from ..types import Batch, Kind, Segmentation
 from .collected import Collected, on_file_grid
@@ -144,7 +144,8 @@ def plan_case(methods: Sequence[Method], plan: WindowPlan, options: PredictOptio
         responses = method.estimator.respond(probe, segmentation)
         maps = len([k for k in method.spec.maps if k is not Kind.ERROR])
         count = sum(r.shape[1] for r in responses.values())
-        parts.append(plan_memory(plan, segmenter.spec, count, maps, options.float32))
+        whole = isinstance(method.estimator, ScoresGrids)
+        parts.append(plan_memory(plan, segmenter.spec, count, maps, options.float32, whole))
     return together(parts)
 
 

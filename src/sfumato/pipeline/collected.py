@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..decision import DecisionRule
 from ..imaging import Image
-from ..interfaces import Estimator, Method, ScoresCases
+from ..interfaces import Estimator, Method, ScoresCases, ScoresGrids
 from ..measures.aggregate import region_sums, score_from_sums
 from ..segmenters.wrap import FrozenSegmenter
 from ..types import Batch, Kind, Segmentation
@@ -33,10 +34,14 @@ class Collected:
             kind: np.zeros(grid, code if kind is Kind.ERROR else np.float32 if float32 else np.float16)
             for kind in method.spec.maps
         }
-        self.sums = {kind: torch.zeros(1, 4, dtype=torch.float64) for kind in method.spec.scores}
+        of_maps = [kind for kind in method.spec.scores if kind in method.spec.maps]
+        self.sums = {kind: torch.zeros(1, 4, dtype=torch.float64) for kind in of_maps}
         self.own_sums: Tensor | None = None
+        self.link = method.segmenter.spec.link
+        channels = method.segmenter.spec.logit_channels if isinstance(method.estimator, ScoresGrids) else 0
+        self.logits = torch.zeros(1, channels, *grid)
 
-    def take(self, name: str) -> np.ndarray:
+    def take(self, name: str) -> Any:
         """Hand an array on and forget it."""
         return self.__dict__.pop(name)
 
@@ -53,17 +58,29 @@ class Collected:
         place = [slice(None)] * self.segmentation.ndim
         place[axis] = slice(first, first + labels.shape[1 + axis])
         self.segmentation[tuple(place)] = labels[0].cpu().numpy()
+        if isinstance(self.estimator, ScoresGrids):
+            self.logits[(slice(None), slice(None), *place)] = segmentation.logits.cpu()
         self.probability[(slice(None), *place)] = _store(probability[0].cpu().numpy(), self.probability.dtype)
         for kind, array in self.maps.items():
             array[tuple(place)] = _store(uncertainty.maps[kind][0].cpu().numpy(), array.dtype)
         for kind, sums in self.sums.items():
             sums += region_sums(uncertainty.maps[kind], labels).cpu()
 
-    def scores(self) -> dict[Kind, float]:
-        """The case's scores, from the sums over all planes."""
+    def scores(self, image: Tensor) -> dict[Kind, float]:
+        """The case's scores, from the sums over all planes and, where an estimator wants them, from all logits.
+
+        Args:
+            image: (1, channels, *grid), of the whole case.
+        """
         scores = {kind: float(score_from_sums(kind, sums)[0]) for kind, sums in self.sums.items()}
         if isinstance(self.estimator, ScoresCases) and self.own_sums is not None:
             own = self.estimator.case_scores(self.own_sums)
+            scores |= {kind: float(value[0]) for kind, value in own.items()}
+        if isinstance(self.estimator, ScoresGrids):
+            whole = Segmentation(self.take("logits"), self.link)
+            moved = _on_device_of(self.estimator, Batch(image), whole)
+            with torch.inference_mode():
+                own = self.estimator.grid_scores(*moved)
             scores |= {kind: float(value[0]) for kind, value in own.items()}
         return scores
 
@@ -96,7 +113,7 @@ def on_file_grid(
     """The finished case: every map on the file's own grid, the decision, the volumes."""
     segmenter = method.segmenter
     assert isinstance(segmenter, FrozenSegmenter)
-    scores = found.scores()
+    scores = found.scores(torch.from_numpy(prepared.array).unsqueeze(0))
     grid = prepared.grid
     segmentation = grid.to_file(found.take("segmentation")[None], order=0)[0]
     probability = grid.to_file(found.take("probability"), order=1)

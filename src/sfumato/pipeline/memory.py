@@ -57,7 +57,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    plan: WindowPlan, spec: SegmenterSpec, responses: int, maps: int, float32: bool
+    plan: WindowPlan, spec: SegmenterSpec, responses: int, maps: int, float32: bool, logits: bool = False
 ) -> MemoryPlan:
     """What a case of this grid needs.
 
@@ -67,6 +67,7 @@ def plan_memory(
         responses: voxel maps the estimator blends besides the logits.
         maps: result maps besides the error map.
         float32: whether results are kept as float32.
+        logits: whether the logits are kept to the end, for scores of the whole grid.
     """
     sizes = FINISHED_FLOAT if float32 else FINISHED
     voxels = int(np.prod(plan.grid))
@@ -74,7 +75,11 @@ def plan_memory(
     side = min(plan.window[plan.axis], plan.grid[plan.axis])
     classes = len(spec.classes)
     finished = voxels * (
-        sizes["labels"] + classes * sizes["probability"] + sizes["error"] + maps * sizes["map"]
+        sizes["labels"]
+        + classes * sizes["probability"]
+        + sizes["error"]
+        + maps * sizes["map"]
+        + 4 * spec.logit_channels * logits
     )
     half = 2 if plan.count > 1 else 4
     buffers = plane * side * (4 * spec.logit_channels + half * responses)

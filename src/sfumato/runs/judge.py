@@ -108,8 +108,12 @@ def judge(method: Method, result: CaseResult, truth: Truth, cost: Mapping[str, A
 
 
 def ranking_map(method: Method, result: CaseResult) -> np.ndarray:
-    """The map that orders mistakes: RANKING where there is one (its calibration, ERROR, has ties), else `ranks_by`."""
-    return result.maps[Kind.RANKING if Kind.RANKING in result.maps else method.spec.ranks_by]
+    """The map that orders mistakes: RANKING where there is one (its calibration, ERROR, has ties), else `ranks_by`.
+
+    A method whose `ranks_by` is a score without a map orders voxels by its first map.
+    """
+    wanted = (Kind.RANKING, method.spec.ranks_by, *method.spec.maps)
+    return result.maps[next(kind for kind in wanted if kind in result.maps)]
 
 
 def error_map(result: CaseResult) -> np.ndarray:

@@ -178,7 +178,7 @@ def class_filter(
     if policy == "pairs":
         everything = np.ones(chosen.shape[1], dtype=bool)
         return Filtered(everything, wanted, thresholds, passes, few)
-    kept = chosen.any(axis=0) if policy == "any" else chosen.all(axis=0)
+    kept = np.logical_or.reduce(chosen) if policy == "any" else np.logical_and.reduce(chosen)
     return Filtered(kept, wanted, thresholds, warning=few)
 
 
