@@ -184,6 +184,16 @@ def test_what_cannot_be_done_is_said(dataset, tmp_path):
         read_corruption(tmp_path / "nowhere")
 
 
+def test_a_case_that_would_stay_as_it_is_stops_the_copy(tmp_path):
+    folder = tmp_path / "clean"
+    write_phantoms(folder, make_phantoms(1, 2, 0))
+    write_image_picture(folder / "images" / "phantom_000.png", np.full((1, 24, 32), 7, np.uint8))
+    with pytest.raises(InputError, match="phantom_000: blur changes nothing"):
+        write_corrupted(
+            open_dataset(folder), tmp_path / "wrong", {"phantom_000": Corruption("image", "blur", 1)}
+        )
+
+
 def test_a_case_without_a_label_keeps_its_plan_from_starting(dataset, tmp_path):
     name = next(iter(dataset.cases))
     bare = replace(dataset, cases={name: replace(dataset.cases[name], label=None)})

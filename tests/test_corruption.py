@@ -110,6 +110,16 @@ def test_a_crop_darkens_one_end_of_one_axis(shape):
     assert len(ends) == 2 * len(shape)
 
 
+def test_a_crop_counts_from_where_the_image_begins():
+    for number in range(8):
+        image = image_of((20, 24), name=f"case{number}")
+        framed = Image(np.pad(image.array, ((0, 0), (9, 9), (9, 9))), Geometry((38, 42)), image.name)
+        framed.array[0, 9:-9, 9:-9] += 50
+        gone = (corrupt_image(framed, "crop", 2).array != framed.array)[0]
+        assert max(gone.any(axis).sum() for axis in (0, 1)) in (20, 24)
+        assert gone.sum() in (20 * round(0.2 * 24), 24 * round(0.2 * 20))
+
+
 def test_unknown_names_and_severities_are_said():
     with pytest.raises(UnknownNameError, match="nois"):
         corrupt_image(image_of((8, 8)), "nois", 1)

@@ -35,7 +35,7 @@ from ..imaging import (
     write_nifti,
 )
 from .corruption import CORRUPTIONS, SEVERITIES, corrupt_image
-from .folder import Dataset
+from .folder import Case, Dataset
 from .label_corruption import LABEL_CORRUPTIONS, corrupt_label
 
 PLAN_FILE = "corruption.json"
@@ -125,7 +125,7 @@ def write_corrupted(
     Raises:
         UnknownNameError: a case that the data set does not have.
         StorageError: the folder holds a copy after another plan.
-        InputError: an unreadable file, or a label on which a corruption has no effect.
+        InputError: an unreadable file, or a case on which a corruption has no effect.
     """
     for name, change in plan.items():
         if name not in dataset.cases:
@@ -150,13 +150,21 @@ def write_corrupted(
                 with _placing(places[file]) as part:
                     shutil.copyfile(file, part)
         if change is not None and set(wrong) & set(due):
-            how = change.name, change.severity, seed
-            if change.target == "image":
-                image = corrupt_image(read_image(case.images, case.name), *how)
-                _write_image([places[file] for file in case.images], image)
-            elif case.label is not None:
-                label = corrupt_label(read_label(case.label, case.name), *how, instances)
-                _write_label(places[case.label], label)
+            _write_wrong(case, places, change, seed, instances)
+
+
+def _write_wrong(
+    case: Case, places: Mapping[Path, Path], change: Corruption, seed: int, instances: bool
+) -> None:
+    how = change.name, change.severity, seed
+    if change.target == "image":
+        before = read_image(case.images, case.name)
+        image = corrupt_image(before, *how)
+        if np.array_equal(image.array, before.array):
+            raise InputError(f"{case.name}: {change.name} changes nothing; choose another corruption.")
+        _write_image([places[file] for file in case.images], image)
+    elif case.label is not None:
+        _write_label(places[case.label], corrupt_label(read_label(case.label, case.name), *how, instances))
 
 
 def read_corruption(folder: Path) -> dict[str, Corruption]:

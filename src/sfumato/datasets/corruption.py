@@ -87,11 +87,14 @@ def invert(channel: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def crop(channel: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A field of view that is too narrow: this share of a random axis, at a random end, holds the darkest value."""
+    """A field of view that is too narrow: this share of what the image shows along a random axis, at a random end,
+    is as dark as what lies beyond."""
     axis, at_end = int(rng.integers(channel.ndim)), rng.random() < 0.5
-    n = channel.shape[axis]
-    lost = max(1, round(strength * n))
-    band = slice(n - lost, n) if at_end else slice(lost)
+    # A rim that is dark already shows nothing and counts for nothing.
+    shown = np.flatnonzero((channel > 0).any(axis=tuple(a for a in range(channel.ndim) if a != axis)))
+    first, last = (shown[0], shown[-1]) if len(shown) else (0, channel.shape[axis] - 1)
+    lost = max(1, round(strength * int(last - first + 1)))
+    band = slice(last + 1 - lost, None) if at_end else slice(first + lost)
     cut = channel.copy()
     cut[tuple(band if a == axis else slice(None) for a in range(channel.ndim))] = 0.0
     return cut
