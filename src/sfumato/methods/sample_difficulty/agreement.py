@@ -24,7 +24,8 @@ class Agreement:
         disagreement: 1 - mean of `dice`; 0 without any foreground in label and prediction.
         worst: 1 - the lowest `dice`, likewise.
         expected: what `disagreement` would be, as a ratio of expectations, had the label been drawn from the
-            model's probability: mean of 1 - sum p_c^2 / sum p_c over the same classes.
+            model's probability: mean of 1 - sum p_c^2 / sum p_c over the same classes; of a class predicted nowhere
+            times 1 - exp(-sum p_c), the (Poisson) chance that any voxel of it is drawn.
         surprise: `disagreement` - `expected`, in [-1, 1]: 0 for a calibrated model and a label of its reader.
         softmin: 1 - cleanlab's label quality of an image.
         confident: share of the labelled or predicted foreground where the model is confident of another class
@@ -76,11 +77,13 @@ def label_agreement(
     predicted, classes = p.argmax(axis=0), len(p)
     given = np.take_along_axis(p, y[None], axis=0)[0].astype(np.float64)
     expected_sizes, sizes = p.sum(axis=1, dtype=np.float64), np.bincount(y, minlength=classes)
-    present = (sizes > 0) | (np.bincount(predicted, minlength=classes) > 0)
+    seen = np.bincount(predicted, minlength=classes) > 0
+    present = seen | (sizes > 0)
     shared = np.bincount(y, weights=given, minlength=classes)
     squares = np.einsum("cv,cv->c", p, p, dtype=np.float64)
     loss = _where(present, 1 - 2 * shared / np.maximum(expected_sizes + sizes, 1e-300))[1:]
-    expected = _where(present, 1 - squares / np.maximum(expected_sizes, 1e-300))[1:]
+    chance = np.where(seen, 1.0, -np.expm1(-expected_sizes))
+    expected = _where(present, chance * (1 - squares / np.maximum(expected_sizes, 1e-300)))[1:]
     any_foreground = bool(present[1:].any())
     disagreement = float(np.nanmean(loss)) if any_foreground else 0.0
     expectation = float(np.nanmean(expected)) if any_foreground else 0.0

@@ -25,7 +25,7 @@ def by_loops(p, y):
     dice, expected = [], []
     for c in range(1, len(p)):
         both = mass = count = square = 0.0
-        seen = False
+        absent, drawn, predicted = 1.0, False, False
         for place in np.ndindex(y.shape):
             if y[place] < 0:
                 continue
@@ -34,9 +34,12 @@ def by_loops(p, y):
             mass += value
             square += value * value
             count += y[place] == c
-            seen = seen or y[place] == c or int(p[(slice(None), *place)].argmax()) == c
-        dice.append(2 * both / (mass + count) if seen else np.nan)
-        expected.append(2 * square / (2 * mass) if seen else np.nan)
+            absent *= np.exp(-value)
+            drawn = drawn or y[place] == c
+            predicted = predicted or int(p[(slice(None), *place)].argmax()) == c
+        dice.append(2 * both / (mass + count) if drawn or predicted else np.nan)
+        loss = (1 - 2 * square / (2 * mass)) * (1 if predicted else 1 - absent)
+        expected.append(1 - loss if drawn or predicted else np.nan)
     return np.array(dice), np.array(expected)
 
 
@@ -67,6 +70,29 @@ def test_labels_drawn_from_the_model_do_not_surprise_it():
     surprises = [label_agreement(*case_of(seed, grid=(60, 60))).surprise for seed in range(20)]
     spread = np.std(surprises) / np.sqrt(len(surprises))
     assert abs(np.mean(surprises)) < 4 * spread < 0.01
+
+
+def test_a_class_that_a_sure_model_rejects_surprises_it():
+    p = np.stack([np.full((8, 8), 1 - 1e-4), np.full((8, 8), 1e-4)])
+    found = label_agreement(p, np.ones((8, 8), int))
+    assert found.disagreement > 0.99
+    assert found.expected == pytest.approx(64 * 1e-4, rel=0.01)
+    # Where it is not sure at all, it is not surprised.
+    half = label_agreement(np.stack([np.full((8, 8), 0.51), np.full((8, 8), 0.49)]), np.ones((8, 8), int))
+    assert half.surprise < 0
+
+
+def test_the_loops_meet_a_class_that_is_drawn_and_not_predicted():
+    p = np.full((3, 4, 4), 0.1)
+    p[0], p[2, :2] = 0.8, 0.05
+    p[0, :2] = 0.85
+    y = np.zeros((4, 4), int)
+    y[1, 1:3], y[3, 3] = 1, 2
+    dice, expected = by_loops(p, y)
+    found = label_agreement(p, y)
+    np.testing.assert_allclose(found.dice, dice)
+    assert found.expected == pytest.approx(1 - expected.mean())
+    assert found.expected < (1 - (p[1:] ** 2).sum((1, 2)) / p[1:].sum((1, 2))).mean()
 
 
 def test_a_sure_model_is_measured_by_plain_dice():
