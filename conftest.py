@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -13,6 +14,9 @@ from sfumato.segmenters import FrozenSegmenter, wrap
 from sfumato.types import Batch, Link
 
 torch.set_num_threads(1)
+
+# A trainer of nnU-Net's inherits from nnU-Net's class, so it cannot even be imported without it.
+collect_ignore = [] if find_spec("nnunetv2") else ["src/sfumato/training/nnunet_trainers/nnUNetTrainerDUO.py"]
 
 LEVELS = (0.0, 1.0, 2.0)
 """Intensity of each class."""
