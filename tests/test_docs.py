@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -21,8 +22,21 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 METHOD_PAGES = sorted((ROOT / "src/sfumato/methods").glob("*/README.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAME = r"([a-z]+(?: [a-z]+)?)"
+"""Of a command, or of a group and its command; arguments are in capitals."""
 FILE_NAME = re.compile(r"^# (\w+\.py)$")
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def by_name(group: Any, before: str = "") -> dict[str, Any]:
+    """Commands by what one types: `predict`, `difficulty score`."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = by_name(command, f"{before}{name} ") if hasattr(command, "commands") else {}
+        found |= inner or {before + name: command}
+    return found
+
+
+COMMANDS = by_name(typer.main.get_command(app))
 
 
 def page_id(page: Path) -> str:
@@ -85,7 +99,9 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [p for p in [*PAGES, *METHOD_PAGES] if commands(p)], ids=page_id)
 def test_commands_parse(page):
     for line in commands(page):
-        name, *arguments = shlex.split(line, comments=True)[1:]
+        words = shlex.split(line, comments=True)[1:]
+        length = 2 if " ".join(words[:2]) in COMMANDS else 1
+        name, arguments = " ".join(words[:length]), words[length:]
         assert name in COMMANDS, line
         COMMANDS[name].make_context(name, arguments).close()
 
@@ -125,7 +141,7 @@ def test_the_method_table_is_the_registry():
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_command_reference_is_complete(name):
     text = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## `sfumato (\w+).*?`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(rf"^## `sfumato {NAME}.*?`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     common = re.search(r"^## Common options\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
     assert common is not None
     assert name in sections, f"docs/reference/commands.md has no section on {name}"
@@ -138,4 +154,4 @@ def test_the_command_reference_is_complete(name):
 
 def test_the_command_reference_names_no_other_command():
     text = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^## `sfumato (\w+)", text, re.MULTILINE)) == sorted(COMMANDS)
+    assert sorted(re.findall(rf"^## `sfumato {NAME}", text, re.MULTILINE)) == sorted(COMMANDS)

@@ -38,9 +38,9 @@ def case_thumbnail(image: Image, label: np.ndarray | None = None) -> bytes:
     shown = _resized(view.take(outlined), size, smooth=False)
     # Every class thickens its own outline, so that no class hides the one beside it.
     for number, value in enumerate(values):
-        mask = np.rint(shown) == value
-        edge = mask & ~binary_erosion(mask, border_value=1)
-        colours[binary_dilation(edge) & ~edge] *= 0.45
+        mask: np.ndarray = np.rint(shown) == value
+        edge = mask & np.logical_not(binary_erosion(mask, border_value=1))
+        colours[np.asarray(binary_dilation(edge)) & ~edge] *= 0.45
         colours[edge] = _colour(number if len(values) < MANY else 0)
     return small_png(colours)
 

@@ -17,7 +17,8 @@ SIZE = (4.4, 3.8)
 BINS = 20
 
 
-def _axes(across: str, up: str) -> tuple[Any, Any]:
+def axes_of(across: str, up: str) -> tuple[Any, Any]:
+    """An empty figure with one pair of axes, named `across` and `up`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,7 +46,7 @@ def _styles(names: Sequence[str]):
 
 def reliability_plot(curves: Curves) -> bytes:
     """How often the most likely class is right against its stated probability."""
-    figure, axes = _axes("stated probability", "share that is right")
+    figure, axes = axes_of("stated probability", "share that is right")
     axes.plot([0, 1], [0, 1], color="#9aa3ad", linewidth=1, label="exactly as stated")
     lowest = 1.0
     for name, (colour, marker, dashes) in _styles(list(curves.reliability)):
@@ -74,7 +75,7 @@ def reliability_plot(curves: Curves) -> bytes:
 
 def risk_coverage_plot(curves: Curves) -> bytes:
     """Error among the most trusted voxels against how many are trusted."""
-    figure, axes = _axes("share of voxels trusted", "share of those that is wrong")
+    figure, axes = axes_of("share of voxels trusted", "share of those that is wrong")
     for name, (colour, _, dashes) in _styles(list(curves.risk_coverage)):
         series = curves.risk_coverage[name]
         if series.coverage:
@@ -102,7 +103,7 @@ def score_plot(scores: dict[str, list[float]], thresholds: Sequence[float]) -> b
         scores: finite scores by verdict (`accept`, `review`, `no decision`).
         thresholds: finite limits, usually one.
     """
-    figure, axes = _axes("score of the case (higher = more likely wrong)", "cases")
+    figure, axes = axes_of("score of the case (higher = more likely wrong)", "cases")
     everything = [s for values in scores.values() for s in values]
     looks = {"accept": ("#00664f", None), "review": ("#d9793f", "///"), "no decision": ("#8b95a1", None)}
     if everything:
