@@ -55,8 +55,8 @@ def label_agreement(
     Args:
         probability: of all classes, background first, each voxel's adding up to 1.
         label: class per voxel; below 0 is unknown and left out.
-        thresholds: for `confident`, see there; of this case by default. Those of a whole data set are the mean of
-            its cases' `confidence_thresholds`.
+        thresholds: for `confident`, as of `confidence_thresholds`; of this case by default, which a label that is
+            too large lowers. The mean over the cases of a data set is better.
         temperature: of the softmin, > 0; low ones look at the worst voxel, high ones at the mean.
 
     Raises:
