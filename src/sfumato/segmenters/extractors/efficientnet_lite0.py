@@ -57,10 +57,12 @@ class EfficientNetLite0:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices feature_width rows columns"]]:
         """See `FeatureExtractor.features`; rows and columns are the scaled sides divided by the stride."""
-        sides = fitted_sides(slices.shape[2:], self.side, COARSEST)
+        image = three_channels(slices)
+        sides = fitted_sides(image.shape[2:], self.side, COARSEST)
 
         def run(part: Tensor) -> dict[str, Tensor]:
-            image = normalised(resized(part.to(self.device), sides), (INPUT_MEAN,) * 3, (INPUT_STD,) * 3)
-            return {f"stride{stride}": found for stride, found in self.network(image).items()}
+            scaled = resized(part.to(self.device), sides)
+            found = self.network(normalised(scaled, (INPUT_MEAN,) * 3, (INPUT_STD,) * 3))
+            return {f"stride{stride}": maps for stride, maps in found.items()}
 
-        return in_chunks(three_channels(slices), SLICES_AT_ONCE, run)
+        return in_chunks(image, SLICES_AT_ONCE, run)

@@ -33,15 +33,8 @@ from .inputs import (
 )
 
 SEGMENT_ANYTHING = ("sam", "sam2", "sam2_video")
-FREE_ASPECT = (
-    "dinov2",
-    "dinov2_with_registers",
-    "dinov3_vit",
-    "dinov3_convnext",
-    "convnext",
-    "convnextv2",
-    "resnet",
-)
+FREE_TOKENS = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+FREE_CONVOLUTIONS = ("dinov3_convnext", "convnext", "convnextv2", "resnet")
 """Networks that take any sides; all others take squares of one size, for their position embeddings."""
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 DEFAULT_SIDE = 224
@@ -61,9 +54,10 @@ class Input:
 class HuggingFaceExtractor:
     """One feature map per resolution, named by its stride, such as `stride14`; three of them for SAM 2.
 
-    Slices keep their aspect: networks of any size (`FREE_ASPECT`) see the longer side at `side` pixels and the other
-    rounded to their patch; all others see a square with zeros below or to the right, and maps are cut to the part
-    that shows the slice. Class and register tokens are dropped, patch tokens go back to their grid.
+    Slices keep their aspect: networks of any size (`FREE_TOKENS`, `FREE_CONVOLUTIONS`) see the longer side at `side`
+    pixels and the other rounded to their patch; all others see a square with zeros below or to the right, and maps
+    are cut to the part that shows the slice. Class and register tokens are dropped, patch tokens go back to their
+    grid.
 
     Args:
         source: a folder that `save_pretrained` wrote, or a repository's name on the hub, which may be downloaded.
@@ -88,9 +82,10 @@ class HuggingFaceExtractor:
         config, self.network = _load(source)
         self.network = self.network.eval().requires_grad_(False).to(self.device)
         self.vision = getattr(config, "vision_config", config)
-        self.free = config.model_type in FREE_ASPECT
+        self.free = config.model_type in FREE_TOKENS + FREE_CONVOLUTIONS
         self.run = _FORWARD.get(config.model_type, _tokens)
-        self.patch = int(getattr(self.vision, "patch_size", COARSEST))
+        convolutional = config.model_type in FREE_CONVOLUTIONS
+        self.patch = COARSEST if convolutional else int(getattr(self.vision, "patch_size", COARSEST))
         self.input = self._choose_input(source, side)
         check_side(self.input.side, self.patch if self.free else 1)
         blank = self.features(torch.zeros(1, 1, self.input.side, self.input.side))
@@ -120,8 +115,8 @@ class HuggingFaceExtractor:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices feature_width rows columns"]]:
         """See `FeatureExtractor.features`."""
-        side = self.input.side
-        shown = fitted_sides(slices.shape[2:], side, self.patch if self.free else 1)
+        images, side = three_channels(slices), self.input.side
+        shown = fitted_sides(images.shape[2:], side, self.patch if self.free else 1)
         sides = shown if self.free else (side, side)
 
         def run(part: Tensor) -> dict[str, Tensor]:
@@ -130,7 +125,7 @@ class HuggingFaceExtractor:
             named = sorted(maps, key=lambda m: -m.shape[2])
             return {f"stride{round(sides[0] / m.shape[2])}": content(m, shown, sides) for m in named}
 
-        return in_chunks(three_channels(slices), SLICES_AT_ONCE, run)
+        return in_chunks(images, SLICES_AT_ONCE, run)
 
 
 def _tokens(network: nn.Module, image: Tensor, patch: int) -> list[Tensor]:
@@ -171,14 +166,31 @@ def _load(source: str) -> tuple[Any, nn.Module]:
             kind = transformers.Sam2Model
         else:
             kind = transformers.AutoModel
-        return config, kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **local)
+        network = kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **local)
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise StorageError(
             f"hf:{source}: not a folder or repository with config.json and model.safetensors ({first})."
         ) from error
+    except (
+        ImportError
+    ) as error:  # a package beside it that does not load, such as torchvision for another torch
+        raise ConfigError(
+            f"hf:{source}: transformers cannot import it here ({_first_cause(error)}); repair or uninstall that "
+            "package."
+        ) from error
     except (ValueError, KeyError) as error:  # an architecture that transformers does not have, or remote code
         raise ConfigError(f"hf:{source}: {str(error).strip().splitlines()[0]}") from error
+    if network.main_input_name != "pixel_values":
+        raise ConfigError(
+            f"hf:{source}: {type(network).__name__} takes no images alone, expected a vision network."
+        )
+    return config, network
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    below = error.__cause__ or error.__context__
+    return error if below is None else _first_cause(below)
 
 
 def _repository_file(source: str, name: str) -> Path | None:

@@ -28,7 +28,7 @@ def check_slices(slices: Float[Tensor, "slices channels height width"]) -> None:
             f"Slices of shape {tuple(slices.shape)}, expected (slices, 1 or 3 channels, height, width); choose "
             "one channel of an image that has others."
         )
-    low, high = (float(v) for v in torch.aminmax(slices))
+    low, high = (float(v) for v in torch.aminmax(slices.detach()))
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise InputError(
             f"Intensities from {low:.4g} to {high:.4g}, expected finite numbers in [0, 1]; window them first."

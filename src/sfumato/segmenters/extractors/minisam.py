@@ -68,16 +68,16 @@ class MiniSam:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices 256 rows columns"]]:
         """See `FeatureExtractor.features`: `embedding`, the longer side with 64 cells."""
-        sides = fitted_sides(slices.shape[2:], SIDE)
-        return {"embedding": content(self.encode(slices), sides, (SIDE, SIDE)).clone()}
+        whole = self.encode(slices)
+        return {"embedding": content(whole, fitted_sides(slices.shape[2:], SIDE), (SIDE, SIDE)).clone()}
 
     def encode(
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Float[Tensor, "slices 256 64 64"]:
         """Whole embeddings, padding included, as `decode` takes them."""
-        sides = fitted_sides(slices.shape[2:], SIDE)
-        found = []
-        for image in three_channels(slices).split(1):  # the graph's output is declared for one image
+        images, found = three_channels(slices), []
+        sides = fitted_sides(images.shape[2:], SIDE)
+        for image in images.split(1):  # the graph's output is declared for one image
             image = padded(normalised(resized(image, sides)), (SIDE, SIDE))
             found.append(torch.from_numpy(self.encoder.run(None, {"input": image.numpy()})[0]))
         return torch.cat(found)

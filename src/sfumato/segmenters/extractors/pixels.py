@@ -45,10 +45,11 @@ class Pixels:
         self, slices: Float[Tensor, "slices channels height width"]
     ) -> Mapping[str, Float[Tensor, "slices 1 rows columns"]]:
         """See `FeatureExtractor.features`; rows and columns are the scaled sides divided by the block."""
-        sides = fitted_sides(slices.shape[2:], self.side, BLOCKS[-1])
+        image = three_channels(slices)
+        sides = fitted_sides(image.shape[2:], self.side, BLOCKS[-1])
 
         def run(part: Tensor) -> dict[str, Tensor]:
             grey = resized(part, sides).mean(dim=1, keepdim=True)
             return {f"block{block}": F.avg_pool2d(grey, block) for block in BLOCKS}
 
-        return in_chunks(three_channels(slices), SLICES_AT_ONCE, run)
+        return in_chunks(image, SLICES_AT_ONCE, run)
