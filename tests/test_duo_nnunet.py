@@ -340,12 +340,3 @@ def test_what_is_no_wider_copy_is_refused(tmp_path):
         narrowed_state(nn.Conv2d(2, 5, 1, bias=False).state_dict(), nn.Conv2d(2, 3, 1))
     with pytest.raises(StorageError, match=r"no checkpoints, expected fold_0/checkpoint_final\.pth"):
         export_results(tmp_path, tmp_path / "out")
-
-
-def test_another_trainers_results_are_not_exported(nnunet, tmp_path):
-    stock = nnunet("nnUNetTrainer")
-    stock.initialize()
-    (tmp_path / "r/fold_0").mkdir(parents=True)
-    stock.save_checkpoint(str(tmp_path / "r/fold_0/checkpoint_final.pth"))
-    with pytest.raises(StorageError, match="not of a DUO trainer but of 'nnUNetTrainer'"):
-        export_results(tmp_path / "r", tmp_path / "out")

@@ -37,7 +37,7 @@ def export_results(results: Path | str, out: Path | str) -> list[Path]:
         The checkpoints written.
 
     Raises:
-        StorageError: no checkpoints, or not those of a DUO trainer.
+        StorageError: no checkpoints, or weights that are not the stock network's with more outputs.
         MissingExtraError: nnU-Net is not installed.
     """
     results, out = Path(results), Path(out)
@@ -47,8 +47,6 @@ def export_results(results: Path | str, out: Path | str) -> list[Path]:
     written = []
     for path in found:
         checkpoint = read_checkpoint(path, allow_pickle=True)
-        if "DUO" not in checkpoint.get("trainer_name", ""):
-            raise StorageError(f"{path}: not of a DUO trainer but of {checkpoint.get('trainer_name')!r}.")
         plain = _stock_network(results, checkpoint["init_args"]["configuration"])
         kept = {k: v for k, v in checkpoint.items() if k not in ("optimizer_state", "grad_scaler_state")}
         kept |= {
