@@ -256,10 +256,20 @@ def test_gradients_reach_the_noise_head_and_the_table():
 
 @pytest.mark.parametrize("arguments", [{"progress": 0.05}, {"progress": 1.0}])
 def test_without_a_budget_they_get_none(arguments):
+    """The penalty alone does not move the head either: it has nothing to correct yet."""
     rho = 0.3 if arguments["progress"] < 0.1 else 0.0
-    _, noise, table = gradients(DuoConfig(rho=rho, noise_penalty=0.0), **arguments)
+    _, noise, table = gradients(DuoConfig(rho=rho, noise_penalty=0.1), **arguments)
     assert not noise.any()
     assert not table.any()
+
+
+def test_the_penalty_grows_with_the_budget():
+    logits, labels, noise, index = drawn(11, unknown=0)
+    loss = DuoLoss(2, DuoConfig(noise_penalty=0.5), samples=2).double()
+    square = noise.sigmoid().square().mean().item()
+    for progress, share in ((0.1, 0.0), (0.2, 0.5), (0.3, 1.0)):
+        found = loss(logits, labels, noise, index, progress)["noise"].item()
+        assert found == pytest.approx(0.5 * share * square)
 
 
 def test_no_gradient_passes_the_weight():

@@ -22,7 +22,7 @@ class DuoConfig:
         rho: largest correction of a label, in (0, 1].
         warmup_start: share of the training before which no label is corrected.
         warmup_end: share of the training from which `rho` is reached; linear between.
-        noise_penalty: factor of the mean squared noise map, which keeps corrections rare.
+        noise_penalty: factor of the mean squared noise map, which keeps corrections rare; it grows with the budget.
         average: decay per step of a moving average of S over the batches of each class; 0 takes S of the batch itself.
         normalise: divide the weights of a batch by their mean, so that the learning rate means what it did.
         weights: `scale` as above; `none` is 1; `random` shuffles the weights of a batch over its samples and classes,

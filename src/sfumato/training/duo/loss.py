@@ -144,7 +144,10 @@ class DuoLoss(nn.Module):
                 planes = class_planes(head_labels, self.classes).to(logits.dtype)
                 total = total + 2.0**-k * self._terms(_wide(head), planes, head_labels >= 0, weight)[2].mean()
                 factors += 2.0**-k
-            penalty = self.config.noise_penalty * noise
+            budget = self.config.noise_budget(progress) if self.config.denoise else 0.0
+            # In proportion to the budget: before the warm-up the penalty would be the head's only gradient, and Adam,
+            # which does not feel how small a gradient is, would switch the head off before it had anything to learn.
+            penalty = self.config.noise_penalty * (budget / self.config.rho if budget else 0.0) * noise
         return {
             "total": total / factors + penalty,
             "dice": dice.mean(),
@@ -152,7 +155,7 @@ class DuoLoss(nn.Module):
             "noise": penalty,
             "weight": weight.mean(),
             "scale": scale.mean(),
-            "rho": torch.tensor(self.config.noise_budget(progress) if self.config.denoise else 0.0),
+            "rho": torch.tensor(budget),
         }
 
     def _terms(
