@@ -230,6 +230,22 @@ def test_the_bootstrap_interval_holds_the_scale_and_shrinks():
     assert 0 < width(6400) < width(640) / 2
 
 
+def ball(radius: float, noise: float = 0.0) -> torch.Tensor:
+    axis = torch.arange(32.0) - 15.5
+    distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).square().sum(0).sqrt()
+    generator = torch.Generator().manual_seed(0)
+    return (radius - distance).clamp(-10, 10) + noise * torch.randn(32, 32, 32, generator=generator)
+
+
+def test_the_scale_follows_size_and_rises_with_noise():
+    # Weaknesses that the README names: small objects are hard by geometry, noisy logits look easy.
+    by_radius = [scales(ball(r)[None])[0].energy for r in (2, 4, 6, 8, 10, 12)]
+    assert by_radius == sorted(by_radius)
+    by_noise = [scales(ball(8, sd)[None])[0].energy for sd in (0, 1, 2, 5, 10, 50)]
+    assert by_noise == sorted(by_noise)
+    assert by_noise[-1] > 0.9
+
+
 def test_mistakes_are_our_errors():
     maps = volumes(9, 2, 3, 4, 4)
     with pytest.raises(ConfigError, match="axis='X'"):
