@@ -32,7 +32,13 @@ def score(tmp_path) -> Callable[..., ScoreSummary]:
     """`score(data, out="index.parquet", **settings)` scores by the extractor that needs no weights."""
 
     def run(data: Path, out: str = "index.parquet", **settings: Any) -> ScoreSummary:
-        given = {"extractor": "pixels", "workers": 1, "thumbnails": False, "shard_size": 3} | settings
+        given = {
+            "extractor": "pixels",
+            "workers": 1,
+            "thumbnails": False,
+            "shard_size": 3,
+            "copies": 0,
+        } | settings
         return score_dataset(ScoreConfig(data, tmp_path / out, **given))
 
     return run

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from sfumato.errors import ConfigError, StorageError
-from sfumato.runs.difficulty.reference import Reference, fit_ranges, read_reference
-
-VIEWS = ["auv", "class_auv", "neighbour_distance", "image_score", "label_score", "difficulty"]
+from sfumato.runs.difficulty.reference import Copies, Reference, fit_ranges, read_reference
 
 
 def test_a_case_alone_has_the_values_it_has_among_others(pictures, score, rows_of, differing):
@@ -64,15 +62,23 @@ def test_a_reference_is_read_as_it_was_written(tmp_path):
         {"maps": "energy"},
         ranges,
         ("ab", "cd"),
-        np.eye(2, 3, dtype=np.float32),
+        (np.eye(2, 3, dtype=np.float32), np.ones((2, 1))),
         {"auv": np.array([0.5, np.nan])},
+        Copies(("noise",), np.array([1]), (np.zeros((1, 3), np.float32), np.full((1, 1), 0.1))),
         {"names": ["liver"], "sums": [[0.1]], "weights": [3.0]},
     )
     reference.write(tmp_path / "r.safetensors")
     read = read_reference(tmp_path / "r.safetensors")
     assert read.ranges == dict(ranges)
     assert set(ranges) == {"D", "H", "D/liver"}
-    np.testing.assert_array_equal(read.descriptors, reference.descriptors)
+    for mine, other in zip(
+        (*read.blocks, *read.copies.blocks, read.copies.owners),
+        (*reference.blocks, *reference.copies.blocks, reference.copies.owners),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, other)
+        assert mine.dtype == other.dtype
+    assert read.copies.kinds == ("noise",)
     np.testing.assert_array_equal(read.columns["auv"], [0.5, np.nan])
     assert (read.identity, read.hashes, read.prototypes) == (
         reference.identity,

@@ -15,7 +15,7 @@ from sfumato.imaging import Geometry, read_image, write_nifti
 from sfumato.runs.difficulty.case import CaseScorer
 from sfumato.runs.difficulty.config import ScoreConfig
 from sfumato.runs.difficulty.shards import read_rows
-from sfumato.runs.difficulty.table import INDEX_COLUMNS, LABEL_COLUMNS, RAW_COLUMNS
+from sfumato.runs.difficulty.table import COPY_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS, RAW_COLUMNS
 from sfumato.storage import save_segmenter
 
 LABEL_FREE = ["status", "sha256", "energy", "amplitude", "row_centred", "auv", "class_spectrum", "descriptor"]
@@ -46,7 +46,7 @@ def test_every_case_has_one_row_and_the_columns_that_are_promised(pictures, scor
     assert list(rows) == [f"phantom_{i:03d}" for i in range(7)]
     assert all(list(row) == list(INDEX_COLUMNS) for row in rows.values())
     assert summary.statuses == {"ok": 7}
-    assert set(RAW_COLUMNS) - set(INDEX_COLUMNS) == {"seconds"}
+    assert set(RAW_COLUMNS) - set(INDEX_COLUMNS) == {"seconds", *COPY_COLUMNS}
 
 
 def test_the_hardest_training_case_has_auv_1_and_the_easiest_0(pictures, score, rows_of):

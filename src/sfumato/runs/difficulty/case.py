@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ...datasets.corruption import CORRUPTIONS, SEVERITIES, corrupt_image
 from ...errors import InputError, SfumatoError
 from ...imaging import Image, LabelMap, read_image, read_label, same_grid
 from ...methods.sample_difficulty.agreement import label_agreement
 from ...methods.sample_difficulty.contrast import boundary_contrast
 from ...methods.sample_difficulty.neighbours import descriptor
+from ...methods.sample_difficulty.quality import image_quality
 from ...methods.sample_difficulty.spectrum import class_scales
 from ...pipeline.prepare import prepare_label
 from ...pipeline.slices import image_slices
@@ -39,6 +41,8 @@ AGREEMENT = {
 }
 """Column -> field of `sfumato.methods.sample_difficulty.agreement.Agreement`."""
 
+COPY_SEED = 1
+"""Of the damage done to copies; its severity turns with the case and the kind, so that all are learnt from."""
 MOST_CLASSES = 128
 """More label values than this number objects, not classes."""
 
@@ -116,7 +120,9 @@ class CaseScorer:
         row = empty_row() | self._identity(case)
         try:
             found = read()
-            row |= self._image_columns(found.image) | {"sha256": found.sha256}
+            seen = seen_by_extractor(found.image, self.channel)
+            row |= {"sha256": found.sha256} | self._image_columns(seen)
+            row |= self._copy_columns(seen) if case.copied else {}
             row |= self._label_columns(case, found)
         except SfumatoError as error:
             row |= {"status": ERROR, "message": str(error)}
@@ -142,22 +148,36 @@ class CaseScorer:
         return (path.relative_to(self.data) if inside else path).as_posix()
 
     def _image_columns(self, image: Image) -> Row:
-        stack = image_slices(seen_by_extractor(image, self.channel))
-        features = self.extractor.features(torch.from_numpy(stack.array))
+        stack, features = self._features(image)
         maps, present = self.maps.of(features)
         # A lone slice is one row, which has no spectrum; its own rows are taken instead, as another kind of score.
-        axis = "D" if len(stack.array) > 1 else "H"
+        axis = "D" if len(stack) > 1 else "H"
         scales = class_scales(maps, self.maps.names, present, axis)
         return {
             "status": worst_status([scale.status for scale in scales]),
             "shape": list(image.geometry.shape),
             "spacing": [round(s, 6) for s in image.geometry.spacing],
             "axis": axis,
-            "slices": len(stack.array),
+            "slices": len(stack),
             **{column: [getattr(scale, field) for scale in scales] for column, field in SCALE.items()},
             "descriptor": descriptor(features).tolist(),
+            "quality": list(image_quality(stack).values()),
             "voxels": int(np.prod(image.geometry.shape)),
         }
+
+    def _features(self, image: Image) -> tuple[np.ndarray, Mapping[str, torch.Tensor]]:
+        stack = image_slices(image).array
+        return stack, self.extractor.features(torch.from_numpy(stack))
+
+    def _copy_columns(self, image: Image) -> Row:
+        row: Row = {"copy_kinds": list(CORRUPTIONS), "copy_descriptors": [], "copy_qualities": []}
+        first = hashlib.sha256(image.name.encode()).digest()[0]
+        for turn, kind in enumerate(CORRUPTIONS):
+            severity = SEVERITIES[(first + turn) % len(SEVERITIES)]
+            stack, features = self._features(corrupt_image(image, kind, severity, COPY_SEED))
+            row["copy_descriptors"].append(descriptor(features).tolist())
+            row["copy_qualities"].append(list(image_quality(stack).values()))
+        return row
 
     def _label_columns(self, case: ScoredCase, found: ReadCase) -> Row:
         label = None if found.label is None else found.label.array

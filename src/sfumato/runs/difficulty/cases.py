@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,7 @@ class ScoredCase:
         label: the label map, where there is one.
         split: `train`, `calibration`, `test`, or empty where no splits are known.
         problem: a sentence on why the case cannot be scored; empty where nothing is known against it.
+        copied: whether damaged copies of it are described too.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ScoredCase:
     label: Path | None = None
     split: str = ""
     problem: str = ""
+    copied: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Plain types, for another process."""
@@ -80,6 +83,17 @@ def find_cases(
             f"{data}: the {split} split is empty, expected cases to score; choose another --split."
         )
     return chosen
+
+
+def choose_copied(cases: Sequence[ScoredCase], count: int) -> list[ScoredCase]:
+    """The same cases, that many training cases (of all, where no splits are known) marked as copied.
+
+    The choice hangs on the names alone, so a restarted run makes the same one.
+    """
+    training = [case for case in cases if case.split == "train"] or list(cases)
+    order = sorted(training, key=lambda case: hashlib.sha256(case.name.encode()).digest())
+    chosen = {case.name for case in order[:count]}
+    return [replace(case, copied=case.name in chosen) for case in cases]
 
 
 def _images_and_labels(data: Path, pattern: str) -> list[ScoredCase]:

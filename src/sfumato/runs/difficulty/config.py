@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,13 @@ class ScoreConfig:
         data: data set folder, or a folder of images.
         out: the index, a Parquet file.
         extractor: name for `sfumato.segmenters.extractors.load_extractor`.
+        extractor_options: of that extractor, such as `side`.
         maps: `energy`, `principal`, `prototype` or `logits`: what becomes the matrix whose spectrum is taken.
         convention: `energy` (squared singular values, as the paper says) or `amplitude`.
         aggregate: of the class scales: `sum`, `mean_present`, `min`, or class names separated by commas.
         range_method: AUV is measured between the extreme scales (`minmax`) or their 1st and 99th `percentile`.
         segmenters: folders of segmenters, for what depends on the label.
+        copies: training cases of which damaged copies are described too, to learn what damage looks like; 0 for none.
         channel: that the extractor sees; pictures of three channels are seen in colour.
         instances: label files number objects; every value above 0 is foreground.
         split: which cases, see `find_cases`.
@@ -51,11 +53,13 @@ class ScoreConfig:
     data: Path
     out: Path
     extractor: str = "efficientnet_lite0"
+    extractor_options: Mapping[str, Any] = field(default_factory=dict)
     maps: Literal["energy", "principal", "prototype", "logits"] = "energy"
     convention: Literal["energy", "amplitude"] = "energy"
     aggregate: str = "sum"
     range_method: Literal["minmax", "percentile"] = "minmax"
     segmenters: tuple[Path, ...] = ()
+    copies: int = 50
     channel: int = 0
     instances: bool = False
     split: str = ALL
@@ -86,6 +90,7 @@ class ScoreConfig:
             ("--shard-size", self.shard_size, 1),
             ("--threads", self.threads, 0),
             ("--channel", self.channel, 0),
+            ("--copies", self.copies, 0),
         ):
             if value < least:
                 raise ConfigError(f"{name} {value}, expected at least {least}.")
@@ -110,6 +115,7 @@ class ScoreConfig:
             "maps": self.maps,
             "prototypes": prototypes,
             "segmenters": segmenters,
+            "copies": self.copies,
             "channel": self.channel,
             "instances": self.instances,
             "patient": self.patient_pattern,

@@ -9,15 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ...methods.sample_difficulty.combined import combine
-from ...methods.sample_difficulty.neighbours import neighbour_distances
 from ...methods.sample_difficulty.range import ReferenceRange
 from ...methods.sample_difficulty.spectrum import ClassScale, case_scale
 from .case import SCALE
 from .config import parse_aggregate
+from .likeness import add_likeness, blocks_of, copies_of
 from .reference import Reference, fit_ranges
 from .table import ERROR, INDEX_COLUMNS, OK, UNDEFINED, Row
-
-NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def finish(
     elif identity:
         reference.check(identity)
     _add_auv(rows, reference.ranges)
-    _add_distances(rows, reference)
+    add_likeness(rows, reference)
     _add_combined(rows, reference)
     _add_duplicates(rows)
     return [{name: row[name] for name in INDEX_COLUMNS} for row in rows], reference
@@ -106,24 +104,19 @@ def _own_reference(
         [_class_values(row) for row in members],
         view.range_method,
     )
-    descriptors = _descriptors(members)
-    reference = Reference(
-        identity, ranges, tuple(row["sha256"] for row in members), descriptors, {}, prototypes
-    )
-    # The distances among the members are part of what is combined, so they come first.
+    hashes = tuple(row["sha256"] for row in members)
+    copies = copies_of(members)
+    reference = Reference(identity, ranges, hashes, blocks_of(members), {}, copies, prototypes)
+    # What is combined of the members includes how they stand to each other.
     own = [dict(row) for row in members]
     _add_auv(own, ranges)
-    _add_distances(own, reference)
+    add_likeness(own, reference)
     return replace(reference, columns=numeric_columns(own))
 
 
 def _class_values(row: Row) -> dict[str, float]:
     values = zip(row["classes"], row["class_status"], row[f"class_{row['convention']}"], strict=True)
     return {name: value for name, status, value in values if status == OK}
-
-
-def _descriptors(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([row["descriptor"] for row in rows], np.float32) if rows else np.zeros((0, 0), np.float32)
 
 
 def _add_auv(rows: Sequence[Row], ranges: Mapping[str, ReferenceRange]) -> None:
@@ -143,28 +136,11 @@ def _auv(reference: ReferenceRange | None, scale: float) -> float:
     return float(reference(np.array([scale]))[0])
 
 
-def _add_distances(rows: Sequence[Row], reference: Reference) -> None:
-    """Mean distance to the nearest descriptors of the reference; a case's own image does not count."""
-    for row in rows:
-        row["neighbour_distance"] = UNDEFINED
-    described = [row for row in rows if row["status"] != ERROR]
-    if not described or len(reference.descriptors) <= 1:
-        return
-    place = {digest: i for i, digest in enumerate(reference.hashes)}
-    among = neighbour_distances(reference.descriptors, neighbours=NEIGHBOURS)
-    strangers = [row for row in described if row["sha256"] not in place]
-    if strangers:
-        found = neighbour_distances(_descriptors(strangers), reference.descriptors, NEIGHBOURS)
-        for row, distance in zip(strangers, found, strict=True):
-            row["neighbour_distance"] = float(distance)
-    for row in described:
-        if row["sha256"] in place:
-            row["neighbour_distance"] = float(among[place[row["sha256"]]])
-
-
 COMBINED = (
     "auv",
     "neighbour_distance",
+    "atypicality",
+    "damage",
     "boundary_contrast",
     "boundary_alignment",
     "disagreement",

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...datasets import open_dataset
 from ...errors import DatasetError, InputError
 from ...methods.sample_difficulty.maps import Prototypes
-from ...pipeline.slices import image_slices
+from ...pipeline.slices import image_slices, label_slices
 from ...segmenters.extractors import FeatureExtractor
 from ...storage import read_json, write_json
 from .case import read_case, seen_by_extractor
@@ -125,6 +125,5 @@ def _features(
         numbers = np.zeros(label.shape, np.int64)
         for number, value in enumerate(values, start=1):
             numbers[label == value] = number
-        numbers = numbers[None] if stack.axis is None else np.moveaxis(numbers, stack.axis, 0)
         features = extractor.features(torch.from_numpy(stack.array))[extractor.card.main]
-        yield features, torch.from_numpy(np.ascontiguousarray(numbers))
+        yield features, torch.from_numpy(label_slices(numbers, stack.axis))

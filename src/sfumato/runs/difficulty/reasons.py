@@ -12,6 +12,8 @@ from .table import OK, Row
 WORDS = {
     "auv": ("Its features vary in few directions", "AUV"),
     "neighbour_distance": ("Unlike the other images", "distance to its neighbours"),
+    "atypicality": ("Far from the usual image", "atypicality"),
+    "damage": ("Looks like a damaged copy of the others", "damage"),
     "boundary_contrast": ("Weak edges along its outlines", "boundary contrast"),
     "disagreement": ("Segmenters that never saw it outline it otherwise", "disagreement"),
     "surprise": ("Its label differs more than the segmenters expect", "surprise"),

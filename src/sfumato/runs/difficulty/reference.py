@@ -20,9 +20,27 @@ from ...errors import ConfigError, StorageError
 from ...methods.sample_difficulty.range import ReferenceRange
 
 FORMAT = 1
-COLUMN = "columns/"
 KEY = "reference"
 """The one entry of the file's metadata: several would be written in any order."""
+COLUMN, BLOCK, COPY_BLOCK, OWNERS = "columns/", "blocks/", "copies/", "owners"
+
+Blocks = tuple[np.ndarray, ...]
+"""What neighbours are found by, (cases, numbers) each: descriptors of features, and numbers of image quality."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Damaged copies of some of the cases.
+
+    Args:
+        kinds: what was done to each copy.
+        owners: (copies,) position of each copy's original among the cases.
+        blocks: as those of the cases.
+    """
+
+    kinds: tuple[str, ...] = ()
+    owners: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    blocks: Blocks = ()
 
 
 @dataclass(frozen=True)
@@ -33,16 +51,18 @@ class Reference:
         identity: extractor, maps, convention, aggregate and channel; scores of others cannot be compared.
         ranges: of the case scales by axis (`D`), and of the class scales by axis and class (`D/liver`).
         hashes: SHA-256 of each case's image: a case that is scored again is not its own neighbour.
-        descriptors: (cases, numbers) float32.
+        blocks: descriptors of the cases.
         columns: (cases,) float64 each: the scores that are combined.
+        copies: damaged ones, from which damage is learnt.
         prototypes: plain ones that class maps were made with; empty without.
     """
 
     identity: Mapping[str, Any]
     ranges: Mapping[str, ReferenceRange]
     hashes: tuple[str, ...]
-    descriptors: np.ndarray
+    blocks: Blocks
     columns: Mapping[str, np.ndarray]
+    copies: Copies = field(default_factory=Copies)
     prototypes: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, identity: Mapping[str, Any]) -> None:
@@ -62,17 +82,24 @@ class Reference:
 
     def write(self, path: Path) -> None:
         """Write one safetensors file under a temporary name, then rename."""
-        tensors = {"descriptors": self.descriptors.astype(np.float32)}
-        tensors |= {COLUMN + name: values.astype(np.float64) for name, values in self.columns.items()}
+        tensors = {f"{BLOCK}{i}": block for i, block in enumerate(self.blocks)}
+        tensors |= {f"{COPY_BLOCK}{i}": block for i, block in enumerate(self.copies.blocks)}
+        tensors |= {COLUMN + name: values for name, values in self.columns.items()} | {
+            OWNERS: self.copies.owners
+        }
         said = {
             "format": FORMAT,
             "identity": dict(self.identity),
             "ranges": {name: found.to_json() for name, found in sorted(self.ranges.items())},
             "hashes": list(self.hashes),
+            "copies": list(self.copies.kinds),
             "prototypes": dict(self.prototypes),
         }
+        content = save(
+            {k: np.ascontiguousarray(v) for k, v in tensors.items()}, {KEY: json.dumps(said, sort_keys=True)}
+        )
         part = path.with_name(path.name + ".part")
-        part.write_bytes(save(tensors, {KEY: json.dumps(said, sort_keys=True)}))
+        part.write_bytes(content)
         os.replace(part, path)
 
 
@@ -94,8 +121,9 @@ def read_reference(path: Path) -> Reference:
             said["identity"],
             {name: ReferenceRange.from_json(content) for name, content in said["ranges"].items()},
             tuple(said["hashes"]),
-            arrays["descriptors"],
-            {name.removeprefix(COLUMN): a for name, a in arrays.items() if name.startswith(COLUMN)},
+            tuple(_under(arrays, BLOCK).values()),
+            _under(arrays, COLUMN),
+            Copies(tuple(said["copies"]), arrays[OWNERS], tuple(_under(arrays, COPY_BLOCK).values())),
             said["prototypes"],
         )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -103,6 +131,10 @@ def read_reference(path: Path) -> Reference:
             f"{path}: not a readable reference ({type(error).__name__}: {error}); expected the file that `sfumato "
             "difficulty score` writes beside an index."
         ) from error
+
+
+def _under(arrays: Mapping[str, np.ndarray], mark: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(mark): arrays[name] for name in sorted(arrays) if name.startswith(mark)}
 
 
 def fit_ranges(

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...segmenters.extractors import load_extractor
 from ..files import locked, sha256_of
 from ..manifest import Manifest
 from .case import CaseScorer
-from .cases import ScoredCase, find_cases
+from .cases import ScoredCase, choose_copied, find_cases
 from .config import ScoreConfig, parse_aggregate
 from .engine_local import score_shards as score_locally
 from .engine_ray import score_shards as score_with_ray
@@ -20,7 +19,7 @@ from .finish import View, finish
 from .gallery import make_gallery
 from .prototypes import digest, prepare_prototypes
 from .reference import Reference, read_reference
-from .scorer import open_scorer
+from .scorer import open_extractor, open_scorer
 from .shards import ShardFolder, write_parquet
 from .table import ERROR, OK, Row, index_schema
 
@@ -74,6 +73,7 @@ def score_dataset(
     config = replace(config, data=config.data.resolve(), out=config.out.resolve())
     parse_aggregate(config.aggregate)
     cases = find_cases(config.data, config.split, config.splits_file, config.patient_pattern)
+    cases = choose_copied(cases, config.copies)
     reference = read_reference(config.reference) if config.reference else None
     with locked(config.work):
         manifest = Manifest("difficulty score", _described(config))
@@ -99,7 +99,7 @@ class _Run:
 
 
 def _prepare(config: ScoreConfig, reference: Reference | None, say: Callable[[str], None]) -> _Run:
-    extractor = load_extractor(config.extractor, config.device, config.allow_pickle)
+    extractor = open_extractor(config)
     stored = reference.prototypes if reference else {}
     prototypes = prepare_prototypes(config, extractor, stored, say)
     scorer = open_scorer(config, extractor)

@@ -17,7 +17,7 @@ def open_scorer(config: ScoreConfig, extractor: FeatureExtractor | None = None) 
     """Load the extractor, the segmenters and, where maps need them, the run's prototypes."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    extractor = extractor or load_extractor(config.extractor, config.device, config.allow_pickle)
+    extractor = extractor or open_extractor(config)
     segmenters = None
     if config.segmenters:
         segmenters = OutOfFold.open(
@@ -33,4 +33,11 @@ def open_scorer(config: ScoreConfig, extractor: FeatureExtractor | None = None) 
         config.channel,
         config.instances,
         config.thumbnails,
+    )
+
+
+def open_extractor(config: ScoreConfig) -> FeatureExtractor:
+    """The extractor of a run."""
+    return load_extractor(
+        config.extractor, config.device, config.allow_pickle, **dict(config.extractor_options)
     )

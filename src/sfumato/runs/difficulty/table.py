@@ -74,15 +74,26 @@ VIEW_COLUMNS = {
     "auv": NUMBER,
     "class_auv": NUMBERS,
     "neighbour_distance": NUMBER,
+    "atypicality": NUMBER,
+    "damage": NUMBER,
+    "damage_kind": TEXT,
     "image_score": NUMBER,
     "label_score": NUMBER,
     "difficulty": NUMBER,
     "duplicate_of": TEXT,
 }
 """Computed from the stored columns and the reference when all cases are there."""
-BULKY_COLUMNS = {"descriptor": "list<float32>", "thumbnail": "binary"}
+BULKY_COLUMNS = {"descriptor": "list<float32>", "quality": NUMBERS, "thumbnail": "binary"}
 """What neighbours are found by, and what people look at."""
-RAW_COLUMNS = CASE_COLUMNS | CLASS_COLUMNS | LABEL_COLUMNS | BULKY_COLUMNS | {"seconds": NUMBER}
+COPY_COLUMNS = {
+    "copy_kinds": TEXTS,
+    "copy_descriptors": "list<list<float32>>",
+    "copy_qualities": "list<list<float64>>",
+}
+"""Of damaged copies of the case, from which damage is learnt; empty for most cases."""
+RAW_COLUMNS = (
+    CASE_COLUMNS | CLASS_COLUMNS | LABEL_COLUMNS | BULKY_COLUMNS | COPY_COLUMNS | {"seconds": NUMBER}
+)
 """Of a shard; the seconds go to the manifest, so that equal runs give equal indices."""
 INDEX_COLUMNS = CASE_COLUMNS | VIEW_COLUMNS | LABEL_COLUMNS | CLASS_COLUMNS | BULKY_COLUMNS
 """Of the finished index, in this order."""
