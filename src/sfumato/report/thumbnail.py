@@ -83,22 +83,28 @@ def small_png(colours: np.ndarray, lines: Mapping[tuple[int, int, int], np.ndarr
     from PIL import Image as PillowImage
 
     lines = lines or {}
-    free = PALETTE - len(lines)
-    picture = PillowImage.fromarray(np.rint(255 * colours).astype(np.uint8)).quantize(
-        free, dither=PillowImage.Dither.NONE
-    )
-    if lines:
-        palette = (picture.getpalette() or [])[: 3 * free]
-        palette += [0] * (3 * free - len(palette))
-        numbers = np.array(picture)
-        for number, (colour, mask) in enumerate(lines.items(), start=free):
-            numbers[mask] = number
-            palette += colour
-        picture = PillowImage.fromarray(numbers)
-        picture.putpalette(palette)
+    numbers, palette = _few_colours(colours, PALETTE - len(lines))
+    for colour, mask in lines.items():
+        numbers[mask] = len(palette) // 3
+        palette += colour
+    picture = PillowImage.fromarray(numbers)
+    picture.putpalette(palette)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _few_colours(colours: np.ndarray, count: int) -> tuple[np.ndarray, list[int]]:
+    """Number of each pixel's colour, (rows, columns) uint8, and the colours one after the other, 3 * count."""
+    from PIL import Image as PillowImage
+
+    if (colours == colours[..., :1]).all():  # greys need no search for the best colours, which takes longest
+        levels = np.rint(np.linspace(0, 255, count)).astype(int)
+        return np.rint((count - 1) * colours[..., 0]).astype(np.uint8), np.repeat(levels, 3).tolist()
+    picture = PillowImage.fromarray(np.rint(255 * colours).astype(np.uint8))
+    found = picture.quantize(count, dither=PillowImage.Dither.NONE)
+    palette = (found.getpalette() or [])[: 3 * count]
+    return np.array(found), palette + [0] * (3 * count - len(palette))
 
 
 def _compose(image: Image, view: View, shading: Shading) -> bytes:
