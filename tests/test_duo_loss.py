@@ -497,6 +497,8 @@ def test_what_does_not_fit_is_refused():
     loss = DuoLoss(2, samples=2)
     with pytest.raises(InputError, match="2 logits, expected 3 for 2 foreground classes"):
         loss(logits[:, :2], labels, noise, index)
+    with pytest.raises(InputError, match="Label 5, expected at most 2"):
+        loss(logits, labels.clamp(min=5), noise, index)
     with pytest.raises(InputError, match="0 channels of noise logits, expected 2"):
         loss(logits, labels)
     with pytest.raises(InputError, match="2 channels of noise logits, expected 0"):

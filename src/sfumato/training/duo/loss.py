@@ -132,7 +132,7 @@ class DuoLoss(nn.Module):
         Raises:
             InputError: shapes that do not fit, or a noise head or an index that is missing.
         """
-        self._check(logits, noise_logits, index)
+        self._check(logits, labels, noise_logits, index)
         with torch.autocast(logits.device.type, enabled=False):
             logits, known = _wide(logits), labels >= 0
             scale = self._scale(logits, known)
@@ -208,11 +208,18 @@ class DuoLoss(nn.Module):
         square = (noise.square() * known).sum() / known.sum().clamp(min=1)
         return purified_labels(planes, coefficient, noise, self.config.noise_budget(progress)), square
 
-    def _check(self, logits: Tensor, noise_logits: Tensor | None, index: Tensor | None) -> None:
+    def _check(
+        self, logits: Tensor, labels: Tensor, noise_logits: Tensor | None, index: Tensor | None
+    ) -> None:
         channels = self.classes + (self.link is Link.SOFTMAX)
         if logits.shape[1] != channels:
             raise InputError(
                 f"{logits.shape[1]} logits, expected {channels} for {self.classes} foreground classes."
+            )
+        if labels.numel() and int(labels.max()) > self.classes:
+            raise InputError(
+                f"Label {int(labels.max())}, expected at most {self.classes}, the number of foreground classes; give "
+                "unknown voxels the label -1."
             )
         wanted = self.config.noise_channels(self.classes)
         given = 0 if noise_logits is None else noise_logits.shape[1]
