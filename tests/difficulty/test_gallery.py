@@ -37,7 +37,7 @@ def headings(page: str) -> list[str]:
 
 
 def shown(page: str) -> list[str]:
-    return re.findall(r"<h3><span>(.*?)</span>", page)
+    return re.findall(r"</div><h3>(.*?)</h3>", page)
 
 
 def cases(count: int) -> tuple[GalleryCase, ...]:
@@ -112,6 +112,10 @@ def test_reasons_name_what_is_unusual():
     assert found[19] == ("Its features vary in few directions (AUV above 97 % of cases).",)
     assert found[0] == ("Its label differs more than the segmenters expect (surprise above 97 % of cases).",)
     assert found[10] == ()
+    damaged = [row(f"c{i}", damage=i / 20, damage_kind="blur") for i in range(20)]
+    assert reasons_of(damaged)[19][0].startswith(
+        "Looks like a damaged copy of the others, most of all by blur ("
+    )
     assert "without content" in reasons_of([row("void", status="empty")])[0][0]
 
 

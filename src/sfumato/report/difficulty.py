@@ -16,7 +16,8 @@ LISTED = 50
 """Sentences of one kind at most; the index holds all of them."""
 LEAD = (
     "A high difficulty says that a case stands out, not that it is wrong: a rare anatomy stands out as well as a "
-    "damaged image or a mistaken outline. Look at a case before you leave it out."
+    "damaged image or a mistaken outline. Look at a case before you leave it out. Difficulty goes by rank, from 0 to 1; "
+    "outlines are those of the label."
 )
 
 
@@ -130,14 +131,14 @@ def _cards(title: str, cases: Sequence[GalleryCase]) -> Markup:
 def _card(case: GalleryCase) -> Markup:
     what = "with the outlines of its label" if case.outlined else "as it is"
     shown = picture(case.thumbnail, f"{case.name} {what}") if case.thumbnail else Markup("")
-    numbers = ", ".join(f"{name} {score(v)}" for name, v in case.scores.items() if math.isfinite(v))
-    value = "no value" if math.isnan(case.difficulty) else score(case.difficulty)
+    value = "no difficulty" if math.isnan(case.difficulty) else f"difficulty {score(case.difficulty)}"
+    numbers = [f"{name} {score(v)}" for name, v in case.scores.items() if math.isfinite(v)]
     return tag(
         "figure",
         tag("div", shown, class_="panel"),
-        tag("h3", tag("span", case.name), tag("b", case.flagged or value, class_="number")),
+        tag("h3", case.name),
+        tag("small", tag("b", case.flagged or value), *[f", {number}" for number in numbers]),
         *[tag("p", reason) for reason in case.reasons],
-        tag("small", numbers),
     )
 
 

@@ -52,9 +52,9 @@ td { unicode-bidi: isolate; overflow-wrap: break-word; max-width: 46em; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 18px 16px; }
 .gallery figure { margin: 0; } .gallery p, .gallery small { font-size: 14px; line-height: 1.35; }
 .gallery .panel { height: 150px; justify-content: center; }
+.gallery small { display: block; }
 .gallery img { max-width: 100%; max-height: 150px; }
-.gallery h3 { font-size: 15px; margin: 6px 0 0; display: flex; justify-content: space-between; gap: 8px; }
-.gallery h3 span { overflow-wrap: anywhere; unicode-bidi: isolate; }
+.gallery h3 { font-size: 15px; line-height: 1.3; margin: 6px 0 0; overflow-wrap: anywhere; unicode-bidi: isolate; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; }
 .plots figure { margin: 0; } .plots img { width: 100%; height: auto; }
 footer { margin-top: 40px; border-top: 1px solid #d9dee4; padding-top: 10px; }

@@ -59,11 +59,13 @@ def reasons_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             continue
         own = sorted(((shares[name][i], name) for name in WORDS), key=lambda pair: (-pair[0], pair[1]))
         unusual = [(share, name) for share, name in own if share >= UNUSUAL][:NAMED]
-        found.append(tuple(_sentence(name, share) for share, name in unusual))
+        found.append(tuple(_sentence(row, name, share) for share, name in unusual))
     return found
 
 
-def _sentence(name: str, share: float) -> str:
+def _sentence(row: Row, name: str, share: float) -> str:
     meaning, called = WORDS[name]
+    if name == "damage":
+        meaning = f"{meaning}, most of all by {row['damage_kind']}"
     # Rounded down: no case exceeds all cases.
     return f"{meaning} ({called} above {int(100 * share)} % of cases)."
