@@ -16,8 +16,8 @@ LISTED = 50
 """Sentences of one kind at most; the index holds all of them."""
 LEAD = (
     "A high difficulty says that a case stands out, not that it is wrong: a rare anatomy stands out as well as a "
-    "damaged image or a mistaken outline. Look at a case before you leave it out. Difficulty goes by rank, from 0 to 1; "
-    "outlines are those of the label."
+    "damaged image or a mistaken outline. Look at a case before you leave it out. Difficulty goes by rank, from 0 to "
+    "1; outlines are those of the label."
 )
 
 

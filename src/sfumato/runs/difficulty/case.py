@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 
 from ...datasets.corruption import CORRUPTIONS, SEVERITIES, corrupt_image
 from ...errors import InputError, SfumatoError
-from ...imaging import Image, LabelMap, read_image, read_label, same_grid
+from ...imaging import Image
 from ...methods.sample_difficulty.agreement import label_agreement
 from ...methods.sample_difficulty.contrast import boundary_contrast
 from ...methods.sample_difficulty.neighbours import descriptor
@@ -26,6 +25,7 @@ from ...segmenters.extractors import FeatureExtractor
 from .cases import ScoredCase
 from .class_maps import ClassMaps
 from .out_of_fold import OutOfFold
+from .reading import ReadCase
 from .table import CLASS_COLUMNS, ERROR, OK, Row, empty_row
 
 SCALE = {c: c.removeprefix("class_").replace("classes", "name") for c in CLASS_COLUMNS}
@@ -45,42 +45,6 @@ COPY_SEED = 1
 """Of the damage done to copies; its severity turns with the case and the kind, so that all are learnt from."""
 MOST_CLASSES = 128
 """More label values than this number objects, not classes."""
-
-
-@dataclass(frozen=True)
-class ReadCase:
-    """A case as read: `label_problem` says why there is no label though a file is named."""
-
-    image: Image
-    sha256: str
-    label: LabelMap | None = None
-    label_problem: str = ""
-
-
-def read_case(case: ScoredCase, resample: bool = False) -> ReadCase:
-    """Read image and label; a label that cannot be used does not stand in the image's way.
-
-    Raises:
-        InputError: an image that cannot be read, or that has NaN or infinite voxels.
-    """
-    if case.problem:
-        raise InputError(case.problem)
-    image = read_image(case.images, case.name, resample)
-    digest = hashlib.sha256()
-    for path in case.images:
-        digest.update(path.read_bytes())
-    if case.label is None:
-        return ReadCase(image, digest.hexdigest())
-    try:
-        label = read_label(case.label, case.name, resample)
-        if not same_grid(image.geometry, label.geometry):
-            raise InputError(
-                f"{case.name}: the label's grid {label.geometry.shape} does not lie on the image's "
-                f"{image.geometry.shape}, expected one grid; resample the label to the image or repair its header."
-            )
-    except InputError as error:
-        return ReadCase(image, digest.hexdigest(), None, str(error))
-    return ReadCase(image, digest.hexdigest(), label)
 
 
 class CaseScorer:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-from .case import CaseScorer, ReadCase, read_case
+from .case import CaseScorer
 from .cases import ScoredCase
 from .config import ScoreConfig
+from .reading import ReadCase, read_case
 from .shards import write_shard
 from .table import Row
 

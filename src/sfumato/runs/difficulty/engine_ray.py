@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import MissingExtraError
-from .case import read_case
 from .cases import ScoredCase
 from .config import ScoreConfig
+from .reading import read_case
 from .scorer import open_scorer
 from .shards import write_shard
 from .table import Row

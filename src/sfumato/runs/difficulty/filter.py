@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...datasets import SPLIT_NAMES
@@ -79,20 +79,17 @@ def filter_index(
         )
     rows = {row["case"]: row for row in read_index(index)}
     source = _source(rows, to, splits_file, say)
-    decisions, training, unknown = {}, [], []
-    for fold, names in enumerate(source.training):
-        known = [rows[name] for name in names if name in rows]
-        unknown += [name for name in names if name not in rows]
-        decisions[fold] = tuple(decide(known, rule, say))
-        gone = {d.case for d in decisions[fold] if not d.kept and not d.class_}
-        training.append([name for name in names if name not in gone])
-    shorter = source.with_training(training)
+    decisions = {
+        fold: tuple(decide([rows[name] for name in names if name in rows], rule, say))
+        for fold, names in enumerate(source.training)
+    }
+    shorter = source.with_training([_staying(n, decisions[f]) for f, n in enumerate(source.training)])
     table = to if to.suffix == ".csv" else to.with_suffix(DECISIONS)
     summary = FilterSummary(
         decisions,
-        tuple(len(names) for names in training),
+        tuple(len(names) for names in shorter.training),
         tuple(len(names) for names in source.training),
-        tuple(dict.fromkeys(unknown)),
+        tuple(dict.fromkeys(name for names in source.training for name in names if name not in rows)),
     )
     if dry_run:
         return summary
@@ -100,7 +97,12 @@ def filter_index(
     backup = shorter.write(to) if to.suffix == ".json" else None
     write_text(table, decision_table(decisions))
     written = (to,) if table == to else (to, table)
-    return FilterSummary(decisions, summary.kept, summary.total, summary.unknown, written, backup)
+    return replace(summary, written=written, backup=backup)
+
+
+def _staying(names: Sequence[str], decisions: Sequence[Decision]) -> list[str]:
+    gone = {decision.case for decision in decisions if not decision.kept and not decision.class_}
+    return [name for name in names if name not in gone]
 
 
 def _source(

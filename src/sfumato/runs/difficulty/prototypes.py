@@ -18,9 +18,10 @@ from ...methods.sample_difficulty.maps import Prototypes
 from ...pipeline.slices import image_slices, label_slices
 from ...segmenters.extractors import FeatureExtractor
 from ...storage import read_json, write_json
-from .case import read_case, seen_by_extractor
+from .case import seen_by_extractor
 from .cases import ALL, ScoredCase, find_cases
 from .config import ScoreConfig
+from .reading import read_case
 
 
 def prototypes_file(config: ScoreConfig) -> Path:
