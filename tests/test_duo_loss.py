@@ -462,7 +462,7 @@ def test_the_annotation_bias_is_a_table(tmp_path):
     values = np.array([row[2] for row in rows])
     raw = table.raw.detach().numpy().ravel()
     np.testing.assert_allclose(values, (raw - raw.mean()) / raw.std(), rtol=1e-5)
-    assert all((row[3] == "drawn too large") == (row[2] > 0) for row in rows)
+    assert all((row[3] == "label shrunk") == (row[2] > 0) for row in rows)
     write_annotation_bias(tmp_path / "bias.csv", table, ["a", "b", "c"], ["liver", "tumour"])
     lines = (tmp_path / "bias.csv").read_text().splitlines()
     assert lines[0] == "case,class,coefficient,reading"

@@ -36,7 +36,7 @@ MIRROR = {(2, 2): (0, 1), (3, 3): (0,), (2, 3): ()}
 """Axes mirrored by default, by dimensions of network and image: both of a picture, left and right of a volume,
 none of a volume's slices, where mirrored anatomy is another anatomy."""
 BIAS_FILE = "annotation_bias.csv"
-"""By-product of DUO: per training case and class, whether its label looks too large or too small."""
+"""By-product of DUO: per training case and class, whether its label was shrunk or grown while training."""
 
 
 def train_segmenter(

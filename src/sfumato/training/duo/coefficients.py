@@ -1,8 +1,8 @@
 """How far, and in which direction, the label of a case is to be corrected: one number per case and class.
 
 Over the data set the numbers have mean 0 and mean square 1: what is learnt is which cases differ from the rest, never
-that all labels are too large. Positive: the label can only shrink (the case looks over-segmented); negative: it can
-only grow.
+that all labels are too large. Positive: the label can only shrink, as if the case were over-segmented; negative: it can
+only grow. The numbers start at random and are learnt from the network's own confidence: a reason to look, no proof.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class PooledCoefficients(nn.Module):
 def annotation_bias(
     table: CoefficientTable, cases: Sequence[str], classes: Sequence[str]
 ) -> Iterator[tuple[str, str, float, str]]:
-    """Case, class, standardised coefficient and what its sign says, for every entry.
+    """Case, class, standardised coefficient and what its sign did to the label, for every entry.
 
     Args:
         table: learnt.
@@ -114,13 +114,13 @@ def annotation_bias(
         >>> table = CoefficientTable(2, 1)
         >>> _ = table.raw.data.copy_(torch.tensor([[1.0], [3.0]]))
         >>> [(case, round(value, 3), reading) for case, _, value, reading in annotation_bias(table, "ab", ["organ"])]
-        [('a', -1.0, 'drawn too small'), ('b', 1.0, 'drawn too large')]
+        [('a', -1.0, 'label grown'), ('b', 1.0, 'label shrunk')]
     """
     with torch.no_grad():
         values = standardised(table.raw.double()).tolist()
     for case, row in zip(cases, values, strict=True):
         for name, value in zip(classes, row, strict=True):
-            yield case, name, value, "drawn too large" if value > 0 else "drawn too small"
+            yield case, name, value, "label shrunk" if value > 0 else "label grown"
 
 
 def write_annotation_bias(
