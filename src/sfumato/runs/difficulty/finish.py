@@ -15,6 +15,7 @@ from .case import SCALE
 from .config import parse_aggregate
 from .likeness import add_likeness, blocks_of, copies_of
 from .reference import Reference, fit_ranges
+from .size_residual import SIZES, add_size_residual, size_columns
 from .table import ERROR, INDEX_COLUMNS, OK, UNDEFINED, Row
 
 
@@ -61,6 +62,7 @@ def finish(
         reference.check(identity)
     _add_auv(rows, reference.ranges)
     add_likeness(rows, reference)
+    add_size_residual(rows, {name: reference.columns[name] for name in SIZES})
     _add_combined(rows, reference)
     _add_duplicates(rows)
     return [{name: row[name] for name in INDEX_COLUMNS} for row in rows], reference
@@ -111,7 +113,7 @@ def _own_reference(
     own = [dict(row) for row in members]
     _add_auv(own, ranges)
     add_likeness(own, reference)
-    return replace(reference, columns=numeric_columns(own))
+    return replace(reference, columns=numeric_columns(own) | size_columns(own))
 
 
 def _class_values(row: Row) -> dict[str, float]:

@@ -11,6 +11,7 @@ from .table import OK, Row
 
 WORDS = {
     "auv": ("Its features vary in few directions", "AUV"),
+    "size_residual": ("Its features vary in fewer directions than its size explains", "AUV beyond size"),
     "neighbour_distance": ("Unlike the other images", "distance to its neighbours"),
     "atypicality": ("Far from the usual image", "atypicality"),
     "damage": ("Looks like a damaged copy of the others", "damage"),

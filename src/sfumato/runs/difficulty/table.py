@@ -73,6 +73,7 @@ VIEW_COLUMNS = {
     "row_centred": NUMBER,
     "auv": NUMBER,
     "class_auv": NUMBERS,
+    "size_residual": NUMBER,
     "neighbour_distance": NUMBER,
     "atypicality": NUMBER,
     "damage": NUMBER,
