@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.distance import cdist
 
 from ...errors import InputError
-from .neighbours import Blocks
+from .neighbours import Blocks, squared_distances
 
 REGULARISATION = 0.1
 SHARPNESS = 3.0
@@ -109,7 +108,7 @@ class DamageDetector:
         importance = np.r_[np.ones(originals), np.full(copies, originals / copies)]
         offsets = np.average(targets, axis=0, weights=importance)
         sharpness = SHARPNESS / _typical_square(support)
-        kernel = np.exp(-sharpness * cdist(support, support, "sqeuclidean"))
+        kernel = np.exp(-sharpness * squared_distances(support, support))
         kernel[np.diag_indices_from(kernel)] += REGULARISATION / importance
         weights = np.linalg.solve(kernel, targets - offsets)
         return cls(kinds, means, deviations, support, weights, offsets, sharpness)
@@ -117,7 +116,7 @@ class DamageDetector:
     def __call__(self, blocks: Blocks) -> tuple[Float[np.ndarray, "cases"], list[str]]:
         """How damaged each case looks, about -1 for originals and 1 for copies, and the likeliest kind."""
         cases = _standardised(blocks, self.means, self.deviations)
-        kernel = np.exp(-self.sharpness * cdist(cases, self.support, "sqeuclidean"))
+        kernel = np.exp(-self.sharpness * squared_distances(cases, self.support))
         said = kernel @ self.weights + self.offsets
         return said[:, 0], [self.kinds[best] for best in said[:, 1:].argmax(axis=1)]
 
@@ -153,8 +152,8 @@ def _targets(lessons: Lessons) -> tuple[tuple[str, ...], np.ndarray]:
 
 def _typical_square(support: np.ndarray) -> float:
     sample = support[:: max(1, len(support) // SAMPLED)]
-    squares = cdist(sample, sample, "sqeuclidean")
-    return float(np.median(squares[squares > 0])) if (squares > 0).any() else 1.0
+    squares = squared_distances(sample, sample)
+    return float(np.median(squares[squares > 1e-9])) if (squares > 1e-9).any() else 1.0
 
 
 def _standardised(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from ...errors import ConfigError, InputError
@@ -121,7 +120,7 @@ def neighbour_distances(
     others = cases if reference is None else reference
     found = np.zeros(len(cases))
     for first in range(0, len(cases), ROWS_AT_ONCE):
-        distances = cdist(cases[first : first + ROWS_AT_ONCE], others)
+        distances = np.sqrt(squared_distances(cases[first : first + ROWS_AT_ONCE], others))
         if reference is None:
             rows = np.arange(len(distances))
             distances[rows, first + rows] = np.inf
@@ -130,6 +129,20 @@ def neighbour_distances(
             nearest = np.partition(distances, count - 1, axis=1)[:, :count]
             found[first : first + ROWS_AT_ONCE] = nearest.mean(axis=1)
     return found
+
+
+def squared_distances(
+    ones: Float[np.ndarray, "ones numbers"], others: Float[np.ndarray, "others numbers"]
+) -> Float[np.ndarray, "ones others"]:
+    """Squared Euclidean distances by one matrix product, which is several times faster than pair by pair.
+
+    Example:
+        >>> squared_distances(np.array([[0.0, 3.0]]), np.array([[4.0, 0.0], [0.0, 3.0]])).tolist()
+        [[25.0, 0.0]]
+    """
+    squares = (ones**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
+    # Rounding may leave a little less than nothing between equal rows.
+    return np.maximum(squares - 2 * (ones @ others.T), 0)
 
 
 def atypicality(cases: Float[np.ndarray, "cases numbers"]) -> Float[np.ndarray, "cases"]:

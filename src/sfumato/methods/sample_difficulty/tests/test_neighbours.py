@@ -4,10 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from sfumato.errors import ConfigError, InputError
-from sfumato.methods.sample_difficulty.neighbours import Ruler, atypicality, descriptor, neighbour_distances
+from sfumato.methods.sample_difficulty.neighbours import (
+    Ruler,
+    atypicality,
+    descriptor,
+    neighbour_distances,
+    squared_distances,
+)
 
 
 def table(cases: int, numbers: int, seed: int = 0) -> np.ndarray:
@@ -23,6 +30,12 @@ def test_a_descriptor_is_means_and_spreads_written_out():
         wanted += [[np.mean([a[s, c].std() for s in range(3)]) for c in range(a.shape[1])]]
     assert np.allclose(descriptor(maps), np.concatenate(wanted), atol=1e-6)
     assert descriptor(maps).dtype == np.float32
+
+
+def test_squared_distances_are_scipy_s():
+    ones, others = table(9, 300), table(12, 300, seed=1)
+    assert np.allclose(squared_distances(ones, others), cdist(ones, others, "sqeuclidean"), rtol=1e-12)
+    assert (squared_distances(ones, ones) >= 0).all()
 
 
 @pytest.mark.parametrize("neighbours", [1, 5])
