@@ -11,7 +11,8 @@ from sfumato.segmenters.extractors import (
     load_extractor,
     segmenter_maps,
 )
-from sfumato.storage import fingerprint, save_segmenter
+from sfumato.segmenters.pinned import weights_sha256
+from sfumato.storage import save_segmenter
 from sfumato.types import Batch
 
 
@@ -49,7 +50,7 @@ def test_features_are_the_segmenters_taps_and_logits():
     for tap, value in expected.features.items():
         assert torch.allclose(found[tap], value, atol=1e-5)
     assert isinstance(extractor, FeatureExtractor)
-    assert extractor.card.weights == fingerprint(network.module)
+    assert extractor.card.weights == weights_sha256(network.module)
 
 
 def test_slices_of_a_batch_do_not_see_each_other():

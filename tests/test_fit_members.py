@@ -12,7 +12,8 @@ from sfumato.datasets.synthetic import make_phantoms, write_phantoms
 from sfumato.errors import ConfigError
 from sfumato.registry import get_method
 from sfumato.runs.fit import fit_method
-from sfumato.storage import fingerprint, load_method, save_method, save_segmenter
+from sfumato.segmenters.pinned import weights_sha256
+from sfumato.storage import load_method, save_method, save_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def fit(world, method, out, *members):
 def test_members_are_run_and_written_down(world, tmp_path, tiny_members):
     result = fit(world, "deep_ensemble", tmp_path, "net1", "net2")
     assert result.exit_code == 0, result.stderr
-    known = [fingerprint(n.module) for n in tiny_members("softmax_3d")]
+    known = [weights_sha256(n.module) for n in tiny_members("softmax_3d")]
     assert json.loads((tmp_path / "fit.json").read_text())["networks"] == known
     assert json.loads((tmp_path / "method.json").read_text())["network_fingerprints"] == known
     assert load_method(tmp_path).estimator.pass_count == 3

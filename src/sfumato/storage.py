@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from .errors import ConfigError, StorageError, UnknownNameError
 from .interfaces import Method
 from .registry import get_method
 from .segmenters.load import load_network, rebuild
+from .segmenters.pinned import weights_sha256
 from .segmenters.spec import SegmenterSpec
 from .segmenters.state import fill
 from .segmenters.torchscript import save_torchscript
@@ -83,15 +83,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise StorageError(f"{path}: not a readable safetensors file ({error}).") from error
 
 
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_segmenter(
     folder: Path, module: nn.Module, spec: SegmenterSpec, record: Mapping[str, Any] | None = None
 ) -> None:
@@ -100,7 +91,7 @@ def save_segmenter(
     save_tensors(folder / WEIGHTS_FILE, module.state_dict())
     if isinstance(module, torch.jit.ScriptModule):
         save_torchscript(module, folder)
-    content = {"format": SEGMENTER_FORMAT, "spec": spec.to_json(), "fingerprint": fingerprint(module)}
+    content = {"format": SEGMENTER_FORMAT, "spec": spec.to_json(), "fingerprint": weights_sha256(module)}
     write_json(folder / SEGMENTER_FILE, content | {"record": dict(record or {})})
 
 
@@ -127,8 +118,8 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
         "format": METHOD_FORMAT,
         "name": method.name,
         "config": asdict(method.config),
-        "segmenter_fingerprint": fingerprint(segmenter.module),
-        "network_fingerprints": [fingerprint(network.module) for network in networks],
+        "segmenter_fingerprint": weights_sha256(segmenter.module),
+        "network_fingerprints": [weights_sha256(network.module) for network in networks],
         "record": dict(record or {}),
     }
     write_json(folder / METHOD_FILE, content)
@@ -155,7 +146,7 @@ def load_method(folder: Path, allow_pickle: bool = False, segmenter: FrozenSegme
         )
     spec = get_method(str(content.get("name")))
     segmenter = segmenter or load_segmenter_folder(folder / SEGMENTER_FOLDER, allow_pickle)
-    if fingerprint(segmenter.module) != content.get("segmenter_fingerprint"):
+    if weights_sha256(segmenter.module) != content.get("segmenter_fingerprint"):
         raise StorageError(f"{folder}: was fitted on another segmenter than this one; fit it again.")
     config = config_from_plain(spec.config, content.get("config", {}))
     networks = _load_networks(folder, content.get("network_fingerprints", []), allow_pickle)
@@ -172,7 +163,7 @@ def _load_networks(folder: Path, expected: Sequence[str], allow_pickle: bool) ->
     for i, known in enumerate(expected):
         place = folder / NETWORKS_FOLDER / str(i)
         network = load_segmenter_folder(place, allow_pickle)
-        if fingerprint(network.module) != known:
+        if weights_sha256(network.module) != known:
             raise StorageError(
                 f"{place}: is another network than the one the method was fitted with; fit it again."
             )
@@ -222,7 +213,7 @@ def load_segmenter_folder(folder: Path, allow_pickle: bool = False) -> FrozenSeg
     module = rebuild(spec, folder, allow_pickle)
     if not isinstance(module, torch.jit.ScriptModule):
         fill(module, load_tensors(folder / WEIGHTS_FILE), folder)
-    if fingerprint(module) != content.get("fingerprint"):
+    if weights_sha256(module) != content.get("fingerprint"):
         raise StorageError(
             f"{folder}: the weights are not those that were saved; the folder was changed or damaged."
         )

@@ -15,7 +15,8 @@ from torch import nn
 from sfumato.errors import ConfigError, StorageError
 from sfumato.pipeline.prepare import normalise
 from sfumato.segmenters import Preprocessing
-from sfumato.storage import fingerprint, load_segmenter
+from sfumato.segmenters.pinned import weights_sha256
+from sfumato.storage import load_segmenter
 from sfumato.types import Batch, Link
 
 NETWORK = {
@@ -125,7 +126,7 @@ def test_a_bundles_checkpoint_only_when_trusted(tmp_path, refused):
     torch.save(network.state_dict(), tmp_path / "models/model.pt")
     refused("--allow-pickle", StorageError, tmp_path)
     loaded = load_segmenter(tmp_path, allow_pickle=True)
-    assert fingerprint(loaded.module) == fingerprint(network)
+    assert weights_sha256(loaded.module) == weights_sha256(network)
 
 
 @pytest.mark.needs_monai

@@ -16,11 +16,11 @@ from ..interfaces import FitContext, Method, MethodSpec
 from ..pipeline.pieces import pieces_of
 from ..pipeline.samples import gather_samples
 from ..registry import get_method
+from ..segmenters.pinned import weights_sha256
 from ..segmenters.wrap import FrozenSegmenter
 from ..storage import (
     METHOD_FILE,
     config_from_plain,
-    fingerprint,
     read_json,
     read_record,
     save_method,
@@ -101,9 +101,9 @@ def fit_method(
     with locked(out):
         fitting, calibrating, problems = _parts(dataset, chosen, segmenter, options, spec.fits, say)
         settled = {"method": name, "settings": asdict(config), "options": asdict(options)}
-        settled |= {"segmenter": fingerprint(segmenter.module), "fitting": sorted(fitting)}
+        settled |= {"segmenter": weights_sha256(segmenter.module), "fitting": sorted(fitting)}
         if networks:
-            settled["networks"] = [fingerprint(network.module) for network in networks]
+            settled["networks"] = [weights_sha256(network.module) for network in networks]
         if _same_fit(out, settled) and (out / METHOD_FILE).exists():
             say(f"{out}: fitted before, kept")
             return read_record(out)
@@ -179,7 +179,12 @@ def _parts(
         problems.extend(found.problems)
         return {s.name: s for s in found.samples}
 
-    say(f"{len(fitting)} cases fit the score, {len(calibrating)} others calibrate it")
+    learners = (
+        f"{len(fitting)} cases fit the score, {len(calibrating)} others"
+        if fits
+        else f"{len(calibrating)} cases"
+    )
+    say(f"{learners} calibrate it")
     return gather(fitting) if fitting else {}, gather(calibrating), problems
 
 

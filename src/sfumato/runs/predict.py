@@ -17,8 +17,9 @@ from ..interfaces import Method
 from ..pipeline.case import PredictOptions, predict_image
 from ..report.case import thumbnail, write_case_report
 from ..report.index import CaseRow, Curves, write_index
+from ..segmenters.pinned import sha256_of
 from ..storage import load_method, read_json, read_record
-from .files import InputCase, appearing, find_inputs, locked, sha256_of, write_text
+from .files import InputCase, appearing, find_inputs, locked, write_text
 from .fit import rule_of
 from .manifest import Manifest, versions
 from .outputs import case_content, write_maps
@@ -141,8 +142,8 @@ def _all_cases(run: _Run, cases, out: Path, manifest: Manifest, progress, say):
 def _hash(path: Path, name: str) -> str:
     try:
         return sha256_of(path)
-    except OSError as error:
-        raise SfumatoError(f"{name}: {path} cannot be read ({error.strerror}); check the path.") from error
+    except StorageError as error:
+        raise SfumatoError(f"{name}: {error} Check the path.") from error
 
 
 def _is_finished(folder: Path, identity: Mapping[str, Any], hashes: Mapping[str, str]) -> bool:

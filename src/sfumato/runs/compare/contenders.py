@@ -12,11 +12,11 @@ from ...datasets import Splits
 from ...errors import ConfigError
 from ...interfaces import Method
 from ...registry import get_method
+from ...segmenters.pinned import sha256_of
 from ...segmenters.wrap import FrozenSegmenter
 from ...storage import METHOD_FILE, load_method, read_record
 from ...training.device import pick_device
 from ..assess import BASELINE
-from ..files import sha256_of
 from ..fit import FitOptions, fit_method
 
 

@@ -17,10 +17,11 @@ from ...pipeline.case import PredictOptions, plan_case, predict_methods
 from ...pipeline.prepare import prepare_image
 from ...pipeline.windows import plan_windows
 from ...report.comparison import write_comparison
+from ...segmenters.pinned import sha256_of, weights_sha256
 from ...segmenters.wrap import FrozenSegmenter
-from ...storage import fingerprint, load_segmenter
+from ...storage import load_segmenter
 from ..assess import read_truth
-from ..files import locked, sha256_of, write_text
+from ..files import locked, write_text
 from ..fit import FitOptions, recorded_splits
 from ..judge import HISTOGRAM_BITS, Judgement, Truth, judge
 from ..manifest import Manifest, versions
@@ -111,7 +112,7 @@ def compare_methods(
         judged, problems = run.all_cases(progress)
         head = {
             "segmenter": config.segmenter.name,
-            "segmenter_fingerprint": fingerprint(segmenter.module),
+            "segmenter_fingerprint": weights_sha256(segmenter.module),
             "data": config.data.name,
             "split": config.split,
             "problems": [*dataset.problems, *problems],

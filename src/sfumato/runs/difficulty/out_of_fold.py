@@ -15,8 +15,9 @@ from ...imaging import Image
 from ...interfaces import Method
 from ...pipeline.case import PredictOptions, predict_image, shared_segmenter
 from ...registry import get_method
+from ...segmenters.pinned import weights_sha256
 from ...segmenters.spec import SegmenterSpec
-from ...storage import fingerprint, load_segmenter, read_json
+from ...storage import load_segmenter, read_json
 from ...weights import find_segmenter
 
 SPLITS = "splits.json"
@@ -86,7 +87,7 @@ class OutOfFold:
 
     def identity(self) -> list[str]:
         """One line per segmenter, of its weights and of whom it saw, for the settings of a run."""
-        weights = (fingerprint(shared_segmenter([m.method]).module)[:16] for m in self.members)
+        weights = (weights_sha256(shared_segmenter([m.method]).module)[:16] for m in self.members)
         seen = (hashlib.sha256("\n".join(sorted(m.patients)).encode()).hexdigest()[:16] for m in self.members)
         return [f"{network} trained on {patients}" for network, patients in zip(weights, seen, strict=True)]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..files import locked, sha256_of
+from ...segmenters.pinned import sha256_of
+from ..files import locked
 from ..manifest import Manifest
 from .case import CaseScorer
 from .cases import ScoredCase, choose_copied, find_cases

