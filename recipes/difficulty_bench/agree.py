@@ -8,6 +8,7 @@ them. Labels are damaged at all severities, images at the middle one. One file p
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,12 @@ def shown(image: Image) -> Iterator[tuple[str, Image]]:
 def logits_of(segmenter: FrozenSegmenter, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (classes, slices, h, w), and probabilities of all classes."""
     array = torch.from_numpy(prepare_image(image, segmenter.spec).array)
-    logits = segmenter_maps(segmenter, array)["logits"].transpose(0, 1)
+    # These networks are convolutions all through, so a scale is taken of the whole image in one piece, not of windows.
+    spec = segmenter.spec
+    grid = array.shape[-spec.spatial_dims :]
+    window = tuple(max(w, -(-n // d) * d) for n, w, d in zip(grid, spec.window, spec.divisors, strict=True))
+    whole = FrozenSegmenter(segmenter.module, replace(spec, window=window))
+    logits = segmenter_maps(whole, array)["logits"].transpose(0, 1)
     return logits, Segmentation(logits[None], segmenter.spec.link).probability()[0]
 
 

@@ -3,7 +3,7 @@
     python recipes/difficulty_bench/tables.py CONTAMINATED [CONTAMINATED ...] --csv all.csv > tables.md
 
 CONTAMINATED holds what `describe.py` wrote in described/ and `agree.py` in agreed/. Figures are means over draws of the
-faulty cases (see `mixtures.py`), with their range; the file has every draw.
+faulty cases (see `mixtures.py`), with their range; the file has all severities and prevalences.
 """
 
 import argparse
@@ -91,6 +91,23 @@ def partial(one: np.ndarray, other: np.ndarray, given: np.ndarray) -> float:
     return float(np.corrcoef(*left)[0, 1]) if min(v.std() for v in left) > 1e-9 else float("nan")
 
 
+def write_averages(path: Path, rows: list[dict]) -> None:
+    """One line per data set, fault, severity, prevalence and score: mean AUROC over draws, its range, and mean AP."""
+    found: dict[tuple, list[tuple[float, float]]] = {}
+    for r in rows:
+        key = tuple(r[k] for k in ("data", "target", "kind", "severity", "prevalence", "score"))
+        found.setdefault(key, []).append((float(r["auroc"]), float(r["ap"])))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["data", "target", "kind", "severity", "prevalence", "score", "auroc", "lowest", "highest", "ap"]
+        )
+        for key, values in found.items():
+            auroc, precision = np.array(values).T
+            figures = (auroc.mean(), auroc.min(), auroc.max(), precision.mean())
+            writer.writerow([*key, *(f"{v:.4f}" for v in figures)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,10 +126,7 @@ def main() -> None:
             print_levels(rows, data, target)
         print_dice(data, images, labels)
     if arguments.csv:
-        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_averages(arguments.csv, rows)
 
 
 if __name__ == "__main__":
