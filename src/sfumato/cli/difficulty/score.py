@@ -118,29 +118,29 @@ def score(
     config = ScoreConfig(
         data,
         out,
-        extractor,
-        parse_settings(setting or []),
-        maps,  # type: ignore[arg-type]  # checked by the class
-        convention,  # type: ignore[arg-type]
-        aggregate,
-        range_method,  # type: ignore[arg-type]
-        tuple(segmenter or ()),
-        copies,
-        channel,
-        instances,
-        split,
-        splits,
-        patient or PATIENT_PATTERN,
-        resample,
-        thumbnails,
-        reference,
-        engine,  # type: ignore[arg-type]
-        workers,
-        shard_size,
-        threads,
-        str(pick_device(device)),
-        allow_pickle,
-        retry,
+        extractor=extractor,
+        extractor_options=parse_settings(setting or []),
+        maps=maps,  # type: ignore[arg-type]  # checked by the class
+        convention=convention,  # type: ignore[arg-type]
+        aggregate=aggregate,
+        range_method=range_method,  # type: ignore[arg-type]
+        segmenters=tuple(segmenter or ()),
+        copies=copies,
+        channel=channel,
+        instances=instances,
+        split=split,
+        splits_file=splits,
+        patient_pattern=patient or PATIENT_PATTERN,
+        resample=resample,
+        thumbnails=thumbnails,
+        reference=reference,
+        engine=engine,  # type: ignore[arg-type]
+        workers=workers,
+        shard_size=shard_size,
+        threads=threads,
+        device=str(pick_device(device)),
+        allow_pickle=allow_pickle,
+        retry=retry,
     )
     page = out.with_suffix(".gallery") if gallery else None
     with _progress() as note:
