@@ -50,7 +50,8 @@ class SegmenterExtractor:
         if spec.spatial_dims != 2 or spec.channels not in (1, 3):
             raise ConfigError(
                 f"A {spec.spatial_dims}-D segmenter of {spec.channels} channels, expected a 2-D one of 1 or 3 for "
-                "slices; give whole prepared images to segmenter_maps."
+                "slices; `sfumato fit sample_difficulty` scores any segmenter's own logits, and segmenter_maps gives "
+                "them for a whole prepared image."
             )
         if spec.preprocessing.normalisation == "fixed":
             raise ConfigError(
