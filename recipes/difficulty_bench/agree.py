@@ -24,6 +24,7 @@ from sfumato.methods.sample_difficulty.agreement import label_agreement
 from sfumato.methods.sample_difficulty.contrast import boundary_contrast
 from sfumato.methods.sample_difficulty.spectrum import case_scale, class_scales
 from sfumato.metrics.overlap import dice_per_class
+from sfumato.pipeline.grid import ModelGrid
 from sfumato.pipeline.prepare import prepare_image, prepare_label
 from sfumato.runs.difficulty.out_of_fold import OutOfFold
 from sfumato.segmenters.extractors.network import segmenter_maps
@@ -53,32 +54,29 @@ def shown(image: Image) -> Iterator[tuple[str, Image]]:
         yield f"{kind}|{MIDDLE}", corrupt_image(image, kind, MIDDLE, 0)
 
 
-def logits_of(segmenter: FrozenSegmenter, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (classes, slices, h, w), and probabilities of all classes."""
-    array = torch.from_numpy(prepare_image(image, segmenter.spec).array)
+def logits_of(segmenter: FrozenSegmenter, image: Image) -> tuple[torch.Tensor, torch.Tensor, ModelGrid]:
+    """Logits (classes, slices, h, w), probabilities of all classes, and the network's grid."""
+    prepared = prepare_image(image, segmenter.spec)
+    array = torch.from_numpy(prepared.array)
     # These networks are convolutions all through, so a scale is taken of the whole image in one piece, not of windows.
     spec = segmenter.spec
     grid = array.shape[-spec.spatial_dims :]
     window = tuple(max(w, -(-n // d) * d) for n, w, d in zip(grid, spec.window, spec.divisors, strict=True))
     whole = FrozenSegmenter(segmenter.module, replace(spec, window=window))
     logits = segmenter_maps(whole, array)["logits"].transpose(0, 1)
-    return logits, Segmentation(logits[None], segmenter.spec.link).probability()[0]
+    return logits, Segmentation(logits[None], segmenter.spec.link).probability()[0], prepared.grid
 
 
-def of_label(
-    image: Image, probability: torch.Tensor, segmenter: FrozenSegmenter, label: np.ndarray
-) -> list[float]:
-    grid = prepare_image(image, segmenter.spec).grid
+def of_label(image: Image, grid: ModelGrid, probability: torch.Tensor, label: np.ndarray) -> list[float]:
     found = label_agreement(
         probability.numpy(), grid.to_network(label[None], order=0)[0].reshape(probability.shape[1:])
     )
-    edges = boundary_contrast(image.array[:1], label, len(segmenter.spec.classes), image.geometry.spacing)
+    edges = boundary_contrast(image.array[:1], label, len(probability), image.geometry.spacing)
     return [getattr(found, name) for name in AGREEMENT] + [edges.mean_step, edges.mean_alignment]
 
 
 def of_image(image: Image, label: np.ndarray, segmenter: FrozenSegmenter) -> list[float]:
-    logits, probability = logits_of(segmenter, image)
-    grid = prepare_image(image, segmenter.spec).grid
+    logits, probability, grid = logits_of(segmenter, image)
     foreground = logits[1:] if len(logits) > 1 else logits
     axis = "D" if logits.shape[1] > 1 else "H"
     scales = class_scales(foreground, [str(i) for i in range(len(foreground))], None, axis)
@@ -95,12 +93,12 @@ def of_image(image: Image, label: np.ndarray, segmenter: FrozenSegmenter) -> lis
 
 def agree_case(case: Case, segmenter: FrozenSegmenter, instances: bool, path: Path) -> None:
     image, label = read_image(case.images, case.name), read_label(case.label, case.name)
-    _, probability = logits_of(segmenter, image)
+    _, probability, grid = logits_of(segmenter, image)
     labels, rows = [], []
     for name, wrong in drawn(label, instances):
         labels.append(name)
         rows.append(
-            of_label(image, probability, segmenter, prepare_label(wrong, image, segmenter.spec, instances))
+            of_label(image, grid, probability, prepare_label(wrong, image, segmenter.spec, instances))
         )
     truth = prepare_label(label, image, segmenter.spec, instances)
     images, scales = [], []

@@ -9,11 +9,11 @@ import numpy as np
 from ..errors import InputError
 from ..imaging import Image, LabelMap, same_grid
 from ..imaging.geometry import corner_distance
-from ..segmenters.spec import Preprocessing, SegmenterSpec
+from ..segmenters.spec import GREY_WEIGHTS, Preprocessing, SegmenterSpec
 from .grid import ModelGrid
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""ITU-R BT.601 weights of red, green and blue."""
+LUMINANCE = np.array(GREY_WEIGHTS, dtype=np.float32)
+"""The same as an array, for images (channels, *grid)."""
 
 
 @dataclass(frozen=True)

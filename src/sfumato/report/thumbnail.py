@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..imaging import Image
+from ..pipeline.prepare import LUMINANCE
 from ..pipeline.result import CaseResult
 from .shading import Shading, choose_map, shade
 from .views import View, views_of
@@ -45,11 +46,7 @@ def plane_colours(image: Image, view: View, window: tuple[float, float]) -> np.n
 
 def luminance(colours: np.ndarray) -> np.ndarray:
     """Grey values of a picture (rows, columns, 3); weights of ITU-R BT.601."""
-    return (
-        colours
-        if colours.ndim == 2
-        else (colours @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
-    )
+    return colours if colours.ndim == 2 else (colours @ LUMINANCE).astype(np.float32)
 
 
 def thumbnail(result: CaseResult) -> bytes:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from ..errors import ConfigError
 from ..types import Link
 
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601), wherever a colour picture is seen in one channel."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -55,13 +55,17 @@ def finish(
     rows = [dict(raw[name]) for name in sorted(raw)]
     for row in rows:
         row |= _scales(row, view) | {"convention": view.convention, "aggregate": view.aggregate}
-    identity = _identity(rows, view)
+    identity, members = _identity(rows, view), _members(rows)
+    own = reference is None
     if reference is None:
-        reference = _own_reference(rows, view, identity, prototypes or {})
+        reference = _own_reference(members, view, identity, prototypes or {})
     elif identity:
         reference.check(identity)
     _add_auv(rows, reference.ranges)
     add_likeness(rows, reference)
+    if own:
+        # What is combined includes how the members stand to each other, which only now is known.
+        reference = replace(reference, columns=numeric_columns(members) | size_columns(members))
     add_size_residual(rows, {name: reference.columns[name] for name in SIZES})
     _add_combined(rows, reference)
     _add_duplicates(rows)
@@ -95,11 +99,16 @@ def _identity(rows: Sequence[Row], view: View) -> dict[str, Any]:
     }
 
 
-def _own_reference(
-    rows: Sequence[Row], view: View, identity: Mapping[str, Any], prototypes: Mapping[str, Any]
-) -> Reference:
+def _members(rows: Sequence[Row]) -> list[Row]:
+    """The training cases whose scale is defined; of all cases where no splits are known."""
     training = [row for row in rows if row["split"] == "train"] or rows
-    members = [row for row in training if row["status"] == OK]
+    return [row for row in training if row["status"] == OK]
+
+
+def _own_reference(
+    members: Sequence[Row], view: View, identity: Mapping[str, Any], prototypes: Mapping[str, Any]
+) -> Reference:
+    """All of a reference but its columns."""
     ranges = fit_ranges(
         [row["axis"] for row in members],
         np.array([row[row["convention"]] for row in members]),
@@ -107,13 +116,7 @@ def _own_reference(
         view.range_method,
     )
     hashes = tuple(row["sha256"] for row in members)
-    copies = copies_of(members)
-    reference = Reference(identity, ranges, hashes, blocks_of(members), {}, copies, prototypes)
-    # What is combined of the members includes how they stand to each other.
-    own = [dict(row) for row in members]
-    _add_auv(own, ranges)
-    add_likeness(own, reference)
-    return replace(reference, columns=numeric_columns(own) | size_columns(own))
+    return Reference(identity, ranges, hashes, blocks_of(members), {}, copies_of(members), prototypes)
 
 
 def _class_values(row: Row) -> dict[str, float]:

@@ -16,15 +16,13 @@ from ..frozen import FrozenSegmenter
 from ..load import load_network, rebuild
 from ..pinned import weights_sha256
 from ..probe import network_device
-from ..spec import SegmenterSpec
+from ..spec import GREY_WEIGHTS, SegmenterSpec
 from ..state import fill, read_object, read_state
 from ..taps import captured, check_taps
 from .extractor import ExtractorCard
 from .inputs import check_side, check_slices, content, fitted_sides, in_chunks, normalised, padded, resized
 
 SLICES_AT_ONCE = 4
-LUMINANCE = (0.299, 0.587, 0.114)
-"""ITU-R BT.601 weights of red, green and blue, for networks of one channel."""
 SMALLEST_DEVIATION = 1e-6
 
 
@@ -138,7 +136,7 @@ def _with_channels(slices: Tensor, channels: int) -> Tensor:
         return slices
     if channels == 3:
         return slices.expand(-1, 3, -1, -1)
-    return (slices * slices.new_tensor(LUMINANCE).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return (slices * slices.new_tensor(GREY_WEIGHTS).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def read_segmenter(source: str, allow_pickle: bool = False, **described: Any) -> FrozenSegmenter:
