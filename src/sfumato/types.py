@@ -6,7 +6,7 @@ volumes. Uncertainty points one way: higher means more likely wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -66,6 +66,58 @@ class BoxPrompt:
 
 
 @dataclass(frozen=True)
+class SpatialPrompt:
+    """Clicks, a box and a mask in any combination, one prompt per row, for networks that look at planes.
+
+    A pixel's coordinates are those of its centre, so the first pixel is at (0, 0).
+
+    Args:
+        coordinates: clicks (prompts, points, 2), (row, column) in pixels; there may be no points at all.
+        signs: (prompts, points): 1 foreground, 0 background, -1 no click, for rows with fewer clicks than others.
+        corners: boxes (prompts, 2, 2), two opposite corners; NaN in rows without a box. None: no box anywhere.
+        mask: logits (prompts, rows, columns) of an earlier answer on the network's own mask grid; NaN in rows
+            without one. None: no mask anywhere.
+
+    Example:
+        >>> both = SpatialPrompt.of_points([[(3, 4, 1), (9, 9, 0)], [(5, 5, 1)]])
+        >>> both.signs.tolist(), len(both), both[1].coordinates.tolist()
+        ([[1, 0], [1, -1]], 2, [[[5.0, 5.0], [0.0, 0.0]]])
+    """
+
+    coordinates: Float[Tensor, "prompts points 2"]
+    signs: Int[Tensor, "prompts points"]
+    corners: Float[Tensor, "prompts 2 2"] | None = None
+    mask: Float[Tensor, "prompts rows columns"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def __getitem__(self, rows: int | slice | Tensor) -> SpatialPrompt:
+        """Some rows; a number keeps its row as the only one."""
+        kept = slice(rows, rows + 1) if isinstance(rows, int) else rows
+        corners = None if self.corners is None else self.corners[kept]
+        mask = None if self.mask is None else self.mask[kept]
+        return SpatialPrompt(self.coordinates[kept], self.signs[kept], corners, mask)
+
+    @staticmethod
+    def of_points(rows: Sequence[Sequence[tuple[float, float, int]]]) -> SpatialPrompt:
+        """One prompt per row from clicks (row, column, sign); shorter rows are filled up with no clicks."""
+        most = max((len(row) for row in rows), default=0)
+        coordinates = torch.zeros(len(rows), most, 2)
+        signs = torch.full((len(rows), most), -1)
+        for i, row in enumerate(rows):
+            for j, (y, x, sign) in enumerate(row):
+                coordinates[i, j, 0], coordinates[i, j, 1], signs[i, j] = y, x, sign
+        return SpatialPrompt(coordinates, signs)
+
+    @staticmethod
+    def of_boxes(corners: Float[Tensor, "prompts 2 2"]) -> SpatialPrompt:
+        """One box per row and no clicks."""
+        empty = torch.zeros(len(corners), 0, 2)
+        return SpatialPrompt(empty, torch.zeros(len(corners), 0, dtype=torch.long), corners.float())
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of images, each with at most one prompt.
 
@@ -77,7 +129,7 @@ class Batch:
     """
 
     image: Float[Tensor, "batch channels *grid"]
-    prompt: TextPrompt | PointPrompt | BoxPrompt | None = None
+    prompt: TextPrompt | PointPrompt | BoxPrompt | SpatialPrompt | None = None
     label: Int[Tensor, "batch *grid"] | None = None
     index: Int[Tensor, "batch"] | None = None
 

@@ -19,7 +19,7 @@ from ...errors import ConfigError, MissingExtraError, StorageError
 from ..pinned import weights_sha256
 from ..state import read_object
 from .extractor import ExtractorCard
-from .inputs import (
+from ..inputs import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     check_side,

@@ -20,7 +20,7 @@ from ...errors import InputError, MissingExtraError, StorageError
 from ...types import BoxPrompt, PointPrompt
 from ..pinned import require_sha256
 from .extractor import ExtractorCard
-from .inputs import content, fitted_sides, normalised, padded, resized, three_channels
+from ..inputs import content, fitted_sides, normalised, padded, resized, three_channels
 
 ENCODER_FILE, DECODER_FILE = "encoder.onnx", "sam.onnx"
 SHA256 = {

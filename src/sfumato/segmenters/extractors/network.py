@@ -20,7 +20,7 @@ from ..spec import GREY_WEIGHTS, SegmenterSpec
 from ..state import fill, read_object, read_state
 from ..taps import captured, check_taps
 from .extractor import ExtractorCard
-from .inputs import check_side, check_slices, content, fitted_sides, in_chunks, normalised, padded, resized
+from ..inputs import check_side, check_slices, content, fitted_sides, in_chunks, normalised, padded, resized
 
 SLICES_AT_ONCE = 4
 SMALLEST_DEVIATION = 1e-6

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ...errors import UnknownNameError
 from .extractor import ExtractorCard
-from .inputs import check_side, fitted_sides, in_chunks, resized, three_channels
+from ..inputs import check_side, fitted_sides, in_chunks, resized, three_channels
 
 BLOCKS = (1, 2, 4)
 """Sides of the blocks that are averaged, in pixels of the scaled slice."""
