@@ -21,7 +21,7 @@ from sfumato.segmenters.efficientnet import (
     load_lite0,
 )
 from sfumato.segmenters.extractors import FeatureExtractor, load_extractor
-from sfumato.segmenters.extractors.inputs import content, padded, resized
+from sfumato.segmenters.inputs import content, padded, resized
 
 rival = pytest.importorskip("efficientnet_lite_pytorch")
 
