@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...errors import UnknownNameError
 from ..efficientnet import INPUT_MEAN, INPUT_STD, WEIGHTS_SHA256, fuse_norms, load_lite0
-from .extractor import ExtractorCard
 from ..inputs import check_side, fitted_sides, in_chunks, normalised, resized, three_channels
+from .extractor import ExtractorCard
 
 COARSEST = 32
 SLICES_AT_ONCE = 8

@@ -16,9 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import ConfigError, MissingExtraError, StorageError
-from ..pinned import weights_sha256
-from ..state import read_object
-from .extractor import ExtractorCard
 from ..inputs import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -31,6 +28,9 @@ from ..inputs import (
     resized,
     three_channels,
 )
+from ..pinned import weights_sha256
+from ..state import read_object
+from .extractor import ExtractorCard
 
 SEGMENT_ANYTHING = ("sam", "sam2", "sam2_video")
 FREE_TOKENS = ("dinov2", "dinov2_with_registers", "dinov3_vit")

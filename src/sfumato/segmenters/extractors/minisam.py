@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ...errors import InputError, MissingExtraError, StorageError
 from ...types import BoxPrompt, PointPrompt
+from ..inputs import content, fitted_sides, normalised, padded, resized, three_channels
 from ..pinned import require_sha256
 from .extractor import ExtractorCard
-from ..inputs import content, fitted_sides, normalised, padded, resized, three_channels
 
 ENCODER_FILE, DECODER_FILE = "encoder.onnx", "sam.onnx"
 SHA256 = {

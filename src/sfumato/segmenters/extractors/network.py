@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError, InputError, UnknownNameError
 from ...types import Batch
 from ..frozen import FrozenSegmenter
+from ..inputs import check_side, check_slices, content, fitted_sides, in_chunks, normalised, padded, resized
 from ..load import load_network, rebuild
 from ..pinned import weights_sha256
 from ..probe import network_device
@@ -20,7 +21,6 @@ from ..spec import GREY_WEIGHTS, SegmenterSpec
 from ..state import fill, read_object, read_state
 from ..taps import captured, check_taps
 from .extractor import ExtractorCard
-from ..inputs import check_side, check_slices, content, fitted_sides, in_chunks, normalised, padded, resized
 
 SLICES_AT_ONCE = 4
 SMALLEST_DEVIATION = 1e-6

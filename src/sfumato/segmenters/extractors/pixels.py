@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import UnknownNameError
-from .extractor import ExtractorCard
 from ..inputs import check_side, fitted_sides, in_chunks, resized, three_channels
+from .extractor import ExtractorCard
 
 BLOCKS = (1, 2, 4)
 """Sides of the blocks that are averaged, in pixels of the scaled slice."""
