@@ -1,7 +1,9 @@
-"""For all tests: a segmenter that is confidently wrong where its features say so, and cases for it."""
+"""For all tests: a segmenter that is confidently wrong where its features say so, cases for it, transformers."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -93,3 +95,18 @@ def segmenter() -> Callable[..., FrozenSegmenter]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    """The library; a torchvision that does not fit this torch is hidden from it, as no network here needs it."""
+    if find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            importlib.import_module("torchvision")
+        except (ImportError, RuntimeError):  # the latter where its operators were built for another torch
+            patch.setitem(sys.modules, "torchvision", None)
+        library = importlib.import_module("transformers")
+        library.utils.import_utils.is_torchvision_available.cache_clear()  # it may have looked before
+        yield library

@@ -1,6 +1,5 @@
 """Tiny networks with random weights, saved as transformers saves them."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -21,21 +20,6 @@ DECODER = {
     "iou_head_hidden_dim": 8,
     "attention_downsample_rate": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def transformers():
-    """The library; a torchvision that does not fit this torch is hidden from it, as no network here needs it."""
-    if importlib.util.find_spec("transformers") is None:
-        pytest.skip("transformers is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            importlib.import_module("torchvision")
-        except (ImportError, RuntimeError):  # the latter where its operators were built for another torch
-            patch.setitem(sys.modules, "torchvision", None)
-        library = importlib.import_module("transformers")
-        library.utils.import_utils.is_torchvision_available.cache_clear()  # it may have looked before
-        yield library
 
 
 def dinov2(transformers):

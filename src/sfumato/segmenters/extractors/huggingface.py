@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...errors import ConfigError, MissingExtraError, StorageError
+from ...errors import ConfigError
+from ..hub_repository import SEGMENT_ANYTHING, licence_of, load_repository, preprocessor_of, side_in
 from ..inputs import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,14 +29,11 @@ from ..inputs import (
     three_channels,
 )
 from ..pinned import weights_sha256
-from ..state import read_object
 from .extractor import ExtractorCard
 
-SEGMENT_ANYTHING = ("sam", "sam2", "sam2_video")
 FREE_TOKENS = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 FREE_CONVOLUTIONS = ("dinov3_convnext", "convnext", "convnextv2", "resnet")
 """Networks that take any sides; all others take squares of one size, for their position embeddings."""
-PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 DEFAULT_SIDE = 224
 COARSEST = 32
 SLICES_AT_ONCE = 4
@@ -79,7 +76,7 @@ class HuggingFaceExtractor:
         main: str | None = None,
     ):
         self.device = torch.device(device)
-        config, self.network = _load(source)
+        config, self.network = load_repository(source)
         self.network = self.network.eval().requires_grad_(False).to(self.device)
         self.vision = getattr(config, "vision_config", config)
         self.free = config.model_type in FREE_TOKENS + FREE_CONVOLUTIONS
@@ -94,16 +91,16 @@ class HuggingFaceExtractor:
         self.card = ExtractorCard(
             f"hf:{source}",
             weights_sha256(self.network),
-            _licence(source),
+            licence_of(source),
             "promptable" if config.model_type in SEGMENT_ANYTHING else "dense",
             main or list(blank)[-1],
             f"side={self.input.side}",
         )
 
     def _choose_input(self, source: str, side: int | None) -> Input:
-        said = _preprocessor(source)
+        said = preprocessor_of(source)
         fixed = getattr(self.vision, "image_size", None) or _nested_side(self.vision)
-        wanted = side or _side_in(said) or fixed or DEFAULT_SIDE
+        wanted = side or side_in(said) or fixed or DEFAULT_SIDE
         if not self.free and fixed:
             if side not in (None, fixed):
                 raise ConfigError(f"side={side}, expected {fixed}, the only one that {source} takes.")
@@ -152,84 +149,6 @@ _FORWARD: dict[str, Callable[[Any, Tensor, int], list[Tensor]]] = {
 }
 
 
-def _load(source: str) -> tuple[Any, nn.Module]:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "sam", f"hf:{source}") from error
-    local: dict[str, Any] = {"local_files_only": Path(source).is_dir(), "trust_remote_code": False}
-    try:
-        config = transformers.AutoConfig.from_pretrained(source, **local)
-        if config.model_type == "sam":
-            kind = transformers.SamModel
-        elif config.model_type in SEGMENT_ANYTHING:
-            kind = transformers.Sam2Model
-        else:
-            kind = transformers.AutoModel
-        network = kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **local)
-    except OSError as error:
-        first = str(error).strip().splitlines()[0]
-        raise StorageError(
-            f"hf:{source}: not a folder or repository with config.json and model.safetensors ({first})."
-        ) from error
-    except (
-        ImportError
-    ) as error:  # a package beside it that does not load, such as torchvision for another torch
-        raise ConfigError(
-            f"hf:{source}: transformers cannot import it here ({_first_cause(error)}); repair or uninstall that "
-            "package."
-        ) from error
-    except (ValueError, KeyError) as error:  # an architecture that transformers does not have, or remote code
-        raise ConfigError(f"hf:{source}: {str(error).strip().splitlines()[0]}") from error
-    if network.main_input_name != "pixel_values":
-        raise ConfigError(
-            f"hf:{source}: {type(network).__name__} takes no images alone, expected a vision network."
-        )
-    return config, network
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    below = error.__cause__ or error.__context__
-    return error if below is None else _first_cause(below)
-
-
-def _repository_file(source: str, name: str) -> Path | None:
-    if Path(source).is_dir():
-        place = Path(source) / name
-        return place if place.is_file() else None
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-    return Path(found) if found else None
-
-
-def _preprocessor(source: str) -> dict[str, Any]:
-    for name in PREPROCESSORS:
-        place = _repository_file(source, name)
-        if place is not None:
-            said = read_object(place)
-            return said.get("image_processor", said)
-    return {}
-
-
-def _side_in(said: Mapping[str, Any]) -> int | None:
-    """The square a preprocessor cuts, else the side it scales to."""
-    for field in ("crop_size", "size"):
-        size = said.get(field)
-        sizes = size if isinstance(size, Mapping) else {"height": size}
-        for name in ("height", "longest_edge", "shortest_edge"):
-            if isinstance(sizes.get(name), int):
-                return sizes[name]
-    return None
-
-
 def _nested_side(vision: Any) -> int | None:
     size = getattr(getattr(vision, "backbone_config", None), "image_size", None)
     return int(size[0] if isinstance(size, list | tuple) else size) if size else None
-
-
-def _licence(source: str) -> str:
-    """What the repository's README says in its header, `license: ...`."""
-    place = _repository_file(source, "README.md")
-    lines = place.read_text(encoding="utf-8", errors="replace").splitlines()[:60] if place else []
-    return next((n.split(":", 1)[1].strip() for n in lines if n.startswith("license:")), "unknown")
