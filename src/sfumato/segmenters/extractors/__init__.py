@@ -12,17 +12,16 @@ from ...errors import ConfigError, UnknownNameError
 from .efficientnet_lite0 import EfficientNetLite0
 from .extractor import ExtractorCard, FeatureExtractor
 from .huggingface import HuggingFaceExtractor
-from .minisam import MiniSam
+from .minisam import MiniSamExtractor
 from .network import ModuleExtractor, SegmenterExtractor, read_segmenter, segmenter_maps
 from .pixels import Pixels
-from .prompted import Promptable, prompted_maps
+from .prompted import prompted_maps
 
 __all__ = [
     "EXTRACTORS",
     "ExtractorCard",
     "FeatureExtractor",
     "ModuleExtractor",
-    "Promptable",
     "SegmenterExtractor",
     "load_extractor",
     "prompted_maps",
@@ -73,7 +72,7 @@ def load_extractor(
     if name == "pixels":
         return _build(Pixels, name, options)
     if kind == "minisam":
-        return _build(MiniSam, name, options, folder=source or None)
+        return _build(MiniSamExtractor, name, options, folder=source or None)
     if kind == "hf" and source:
         return _build(HuggingFaceExtractor, name, options, source=source, device=where)
     if kind == "segmenter" and source:

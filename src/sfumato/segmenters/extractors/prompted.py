@@ -6,32 +6,17 @@ with the box around each class that another segmenter predicts. The policy is pa
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...errors import ConfigError, InputError
-from ...types import BoxPrompt, PointPrompt
+from ...types import SpatialPrompt
+from ..inputs import content
+from ..promptable import Embedding, PromptableSegmenter
 
 
-@runtime_checkable
-class Promptable(Protocol):
-    """A network that encodes a slice once and answers prompts with mask logits."""
-
-    def encode(self, slices: Float[Tensor, "slices channels height width"]) -> Tensor:
-        """One embedding per slice."""
-        ...
-
-    def decode(
-        self, embedding: Tensor, prompt: PointPrompt | BoxPrompt, sides: tuple[int, int]
-    ) -> Float[Tensor, "prompts rows columns"]:
-        """Mask logits, one map per row of the prompt."""
-        ...
-
-
-def grid_points(sides: tuple[int, int], per_side: int = 3) -> PointPrompt:
+def grid_points(sides: tuple[int, int], per_side: int = 3) -> SpatialPrompt:
     """Foreground points at the centres of `per_side` x `per_side` equal fields, one prompt each, row by row.
 
     Example:
@@ -42,12 +27,12 @@ def grid_points(sides: tuple[int, int], per_side: int = 3) -> PointPrompt:
         raise ConfigError(f"per_side={per_side}, expected at least 1.")
     rows, columns = ((torch.arange(per_side) + 0.5) * n / per_side - 0.5 for n in sides)
     points = torch.cartesian_prod(rows, columns)[:, None]
-    return PointPrompt(points, torch.ones(len(points), 1, dtype=torch.long))
+    return SpatialPrompt(points, torch.ones(len(points), 1, dtype=torch.long))
 
 
 def predicted_box(
     prediction: Int[Tensor, "height width"], class_index: int, margin: int = 2
-) -> BoxPrompt | None:
+) -> SpatialPrompt | None:
     """The box around a class in a predicted label map, `margin` pixels wider on each side; None where it is absent.
 
     Example:
@@ -62,11 +47,11 @@ def predicted_box(
     last = torch.tensor(prediction.shape) - 1
     low = (where.amin(dim=0) - margin).clamp(min=0)
     high = torch.minimum(where.amax(dim=0) + margin, last)
-    return BoxPrompt(torch.stack([low, high])[None].float())
+    return SpatialPrompt.of_boxes(torch.stack([low, high])[None].float())
 
 
 def prompted_maps(
-    model: Promptable,
+    model: PromptableSegmenter,
     slices: Float[Tensor, "slices channels height width"],
     prediction: Int[Tensor, "slices height width"] | None = None,
     classes: int = 0,
@@ -97,13 +82,19 @@ def prompted_maps(
     grid = grid_points(sides, per_side)
     rows: list[list[Tensor | None]] = []
     for i in range(len(slices)):
-        embedding = model.encode(slices[i : i + 1])[0]
+        embedding = model.encode(slices[i])
         if prediction is None:
-            rows.append(list(model.decode(embedding, grid, sides)))
+            rows.append(list(_answers(model, embedding, grid)))
             continue
         boxes = [predicted_box(prediction[i], c) for c in range(1, classes)]
-        rows.append([None if box is None else model.decode(embedding, box, sides)[0] for box in boxes])
+        rows.append([None if box is None else _answers(model, embedding, box)[0] for box in boxes])
     return _stacked(rows)
+
+
+def _answers(model: PromptableSegmenter, embedding: Embedding, prompts: SpatialPrompt) -> Tensor:
+    """Logits of the network's own pick per prompt, on the part of its mask grid that shows the slice."""
+    decoded = model.decode(embedding, prompts)
+    return content(decoded.own_logits()[None], decoded.frame.shown, (decoded.frame.side,) * 2)[0]
 
 
 def _stacked(rows: list[list[Tensor | None]]) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -90,6 +91,10 @@ class Decoded:
     def own_pick(self) -> Tensor:
         """(prompts,): the hypothesis that the network itself ranks first; the first of equals."""
         return self.estimates.argmax(dim=1)
+
+    def own_logits(self) -> Float[Tensor, "prompts rows columns"]:
+        """Logits of the hypothesis that the network itself ranks first."""
+        return self.logits[torch.arange(len(self.logits)), self.own_pick()]
 
     def plane_logits(self) -> Float[Tensor, "prompts hypotheses height width"]:
         """Logits at the plane's own pixels, bilinear."""
