@@ -95,8 +95,9 @@ class MiniSam:
 
             def answer(alike: SpatialPrompt) -> Decoded:
                 parts = []
-                for i, points in enumerate(self._points(alike, embedding.frame).split(1)):
-                    own = shared if alike.mask is None else self._with_mask(image, alike.mask[i : i + 1])
+                for prompt in (alike[row] for row in range(len(alike))):
+                    own = shared if prompt.mask is None else self._with_mask(image, prompt.mask)
+                    points = self._points(prompt, embedding.frame)
                     parts.append(self.decoder(own, points, image.shape[1], work))
                 return _decoded(parts, embedding.frame)
 
