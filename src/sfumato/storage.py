@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .errors import ConfigError, StorageError, UnknownNameError
-from .interfaces import Method
+from .interfaces import Method, Segmenter
 from .registry import get_method
 from .segmenters.load import load_network, rebuild
 from .segmenters.pinned import weights_sha256
+from .segmenters.promptable.named import describe_promptable, open_promptable
+from .segmenters.promptable.prompted_segmenter import PromptedSegmenter
 from .segmenters.spec import SegmenterSpec
 from .segmenters.state import fill
 from .segmenters.torchscript import save_torchscript
@@ -27,6 +29,7 @@ from .segmenters.wrap import FrozenSegmenter
 SEGMENTER_FORMAT = 1
 METHOD_FORMAT = 1
 SEGMENTER_FILE = "segmenter.json"
+PROMPTABLE_FILE = "promptable.json"
 WEIGHTS_FILE = "weights.safetensors"
 METHOD_FILE = "method.json"
 ESTIMATOR_FILE = "estimator.safetensors"
@@ -98,6 +101,8 @@ def save_segmenter(
 def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None = None) -> None:
     """Write a method with its segmenter, so that the folder is all anybody needs.
 
+    A promptable network is too large for that and belongs to its user: of it the name and the key are kept.
+
     Args:
         folder: gets `method.json`, `estimator.safetensors`, `segmenter/`, and `networks/0`, `networks/1`, ... where
             the method runs further networks.
@@ -105,11 +110,12 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
         record: how it was fitted, its decision rules and calibration curves; plain types.
     """
     folder, segmenter = Path(folder), method.segmenter
-    if not isinstance(segmenter, FrozenSegmenter):
-        raise StorageError(
-            f"{type(segmenter).__name__} cannot be saved, expected a FrozenSegmenter from wrap()."
-        )
-    save_segmenter(folder / SEGMENTER_FOLDER, segmenter.module, segmenter.spec)
+    fingerprint = _fingerprint(segmenter)
+    if isinstance(segmenter, FrozenSegmenter):
+        save_segmenter(folder / SEGMENTER_FOLDER, segmenter.module, segmenter.spec)
+    elif isinstance(segmenter, PromptedSegmenter):
+        (folder / SEGMENTER_FOLDER).mkdir(parents=True, exist_ok=True)
+        write_json(folder / SEGMENTER_FOLDER / PROMPTABLE_FILE, describe_promptable(segmenter))
     networks = [n for n in method.networks if isinstance(n, FrozenSegmenter)]
     for i, network in enumerate(networks):
         save_segmenter(folder / NETWORKS_FOLDER / str(i), network.module, network.spec)
@@ -118,21 +124,21 @@ def save_method(folder: Path, method: Method, record: Mapping[str, Any] | None =
         "format": METHOD_FORMAT,
         "name": method.name,
         "config": asdict(method.config),
-        "segmenter_fingerprint": weights_sha256(segmenter.module),
+        "segmenter_fingerprint": fingerprint,
         "network_fingerprints": [weights_sha256(network.module) for network in networks],
         "record": dict(record or {}),
     }
     write_json(folder / METHOD_FILE, content)
 
 
-def load_method(folder: Path, allow_pickle: bool = False, segmenter: FrozenSegmenter | None = None) -> Method:
+def load_method(folder: Path, allow_pickle: bool = False, segmenter: Segmenter | None = None) -> Method:
     """Read what `save_method` wrote.
 
     Args:
         folder: written by `save_method`.
         allow_pickle: trust the folder: run the Python function or the TorchScript program that it names.
         segmenter: the very network the method was fitted on, already loaded, so that several methods share it;
-            None loads the one in the folder.
+            None loads the one in the folder, or the promptable network that it names.
 
     Raises:
         StorageError: missing or damaged files, another format version, or a head of another segmenter.
@@ -145,9 +151,12 @@ def load_method(folder: Path, allow_pickle: bool = False, segmenter: FrozenSegme
             "version."
         )
     spec = get_method(str(content.get("name")))
-    segmenter = segmenter or load_segmenter_folder(folder / SEGMENTER_FOLDER, allow_pickle)
-    if weights_sha256(segmenter.module) != content.get("segmenter_fingerprint"):
-        raise StorageError(f"{folder}: was fitted on another segmenter than this one; fit it again.")
+    segmenter = segmenter or _load_segmenter(folder / SEGMENTER_FOLDER, allow_pickle)
+    found, expected = _fingerprint(segmenter), content.get("segmenter_fingerprint")
+    if found != expected:
+        raise StorageError(
+            f"{folder}: was fitted on another segmenter than this one ({expected}, not {found}); fit it again."
+        )
     config = config_from_plain(spec.config, content.get("config", {}))
     networks = _load_networks(folder, content.get("network_fingerprints", []), allow_pickle)
     method = spec.build(config, segmenter, networks) if spec.networks else spec.build(config, segmenter)
@@ -156,6 +165,22 @@ def load_method(folder: Path, allow_pickle: bool = False, segmenter: FrozenSegme
     except RuntimeError as error:
         raise StorageError(f"{folder}: the estimator's tensors do not fit its settings ({error}).") from error
     return method
+
+
+def _fingerprint(segmenter: Segmenter) -> str:
+    if isinstance(segmenter, FrozenSegmenter):
+        return weights_sha256(segmenter.module)
+    if isinstance(segmenter, PromptedSegmenter):
+        return segmenter.model.card.key
+    raise StorageError(
+        f"{type(segmenter).__name__} cannot be saved, expected a FrozenSegmenter from wrap() or a PromptedSegmenter."
+    )
+
+
+def _load_segmenter(folder: Path, allow_pickle: bool) -> Segmenter:
+    if (folder / PROMPTABLE_FILE).is_file():
+        return open_promptable(read_json(folder / PROMPTABLE_FILE))
+    return load_segmenter_folder(folder, allow_pickle)
 
 
 def _load_networks(folder: Path, expected: Sequence[str], allow_pickle: bool) -> tuple[FrozenSegmenter, ...]:
