@@ -12,6 +12,13 @@ from .pooled import common_edges, counts_by_patient, pooled_bootstrap, resampled
 from .ranking import RankStability, rank_resamples, rank_stability
 from .readers import consensus, generalised_energy_distance, ncc, reader_disagreement
 from .regions import ALL_REGIONS, REGIONS, region_masks
+from .relative_auc import (
+    CorrectionCurve,
+    correction_curve,
+    relative_auc,
+    relative_auc_difference,
+    relative_auc_interval,
+)
 from .selective import Selective, risk_coverage_curve, selective
 from .streaming import accumulate
 
@@ -21,6 +28,7 @@ __all__ = [
     "REGIONS",
     "Bounded",
     "CalibrationState",
+    "CorrectionCurve",
     "FilteredState",
     "Interval",
     "RankStability",
@@ -37,6 +45,7 @@ __all__ = [
     "case_eaurc",
     "common_edges",
     "consensus",
+    "correction_curve",
     "counts_by_patient",
     "dice_per_class",
     "generalised_energy_distance",
@@ -49,6 +58,9 @@ __all__ = [
     "rank_stability",
     "reader_disagreement",
     "region_masks",
+    "relative_auc",
+    "relative_auc_difference",
+    "relative_auc_interval",
     "reliability",
     "resample_weights",
     "resampled_areas",
