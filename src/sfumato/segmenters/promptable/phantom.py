@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...types import SpatialPrompt
-from ..inputs import check_slices
+from ..inputs import check_side, check_slices
 from .frame import MASK_STRIDE, Frame
 from .layouts import PROMPTS_AT_ONCE, check_prompts, decode_by_layout
 from .protocol import HYPOTHESES, Decoded, Embedding, PromptableCard
@@ -42,6 +42,9 @@ class PhantomPromptable:
         side: of the square that it sees, in pixels, a multiple of 4; masks have a quarter of it. A larger one sees
             finer, so two of them make a ladder of a cheap network and a better one.
 
+    Raises:
+        ConfigError: another side.
+
     Example:
         >>> plane = torch.zeros(1, 64, 64)
         >>> plane[:, 20:30, 20:30] = 1
@@ -55,6 +58,7 @@ class PhantomPromptable:
     """
 
     def __init__(self, side: int = 128):
+        check_side(side, MASK_STRIDE)
         weights = hashlib.sha256(f"{side} {TOLERANCES} {REACHES}".encode()).hexdigest()
         self.card = PromptableCard("phantom", weights, "sam", side, "Apache-2.0")
         generator = torch.Generator().manual_seed(0)
