@@ -67,15 +67,20 @@ class Upscaling(nn.Module):
         rows: int,
     ) -> Float[Tensor, "prompts masks height width"]:
         """Masks: the upscaled cells times one vector per mask, a few cells at a time so that they stay in cache."""
-        parts = [self._part(part, weights) for part in cells.split(CELLS_AT_ONCE, dim=1)]
-        masks = torch.cat(parts, dim=2).unflatten(2, (rows, -1, 2, 2, 2, 2))
-        return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5, 7).flatten(2, 4)
+        columns = cells.shape[1] // rows
+        masks = cells.new_empty(*weights.shape[:2], 4 * rows, 4 * columns)
+        step = max(1, CELLS_AT_ONCE // columns)
+        for start in range(0, rows, step):
+            part = cells[:, start * columns : (start + step) * columns]
+            masks[:, :, 4 * start : 4 * (start + step)] = self._rows(part, weights, columns)
+        return masks
 
-    def _part(self, cells: Tensor, weights: Tensor) -> Tensor:
+    def _rows(self, cells: Tensor, weights: Tensor, columns: int) -> Tensor:
         wide, narrow = UPSCALED
         x = F.gelu(self.norm(self.first(cells).unflatten(2, (4, wide))))
         x = F.gelu(self.second(x)).reshape(len(cells), -1, narrow)
-        return weights @ x.transpose(1, 2)
+        masks = (weights @ x.transpose(1, 2)).unflatten(2, (-1, columns, 2, 2, 2, 2))
+        return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5, 7).flatten(2, 4)
 
 
 class SamDecoder(nn.Module):
