@@ -212,6 +212,30 @@ def test_a_network_that_sorts_its_hypotheses_is_refused(transformers):
         TransformersSam(network)
 
 
+def test_edgetam_is_prompted_as_sam_2_is(transformers):
+    """Its own trunk comes from another library; here it stands on SAM 2's."""
+    parts = tiny_sam2().network.config
+    config = transformers.EdgeTamConfig(
+        vision_config=parts.vision_config,
+        prompt_encoder_config=parts.prompt_encoder_config.to_dict(),
+        mask_decoder_config=parts.mask_decoder_config.to_dict(),
+    )
+    network = TransformersSam(transformers.EdgeTamModel(config))
+    decoded = network.decode(network.encode(drawn(1, 48, SIDE)), every_layout())
+    assert network.card.family == "sam2"
+    assert tuple(decoded.mask_tokens.shape) == (6, 4, 256)
+    assert decoded.object_score is not None
+
+
+def test_a_callers_autocast_and_half_weights_round_nothing(network, transformers):
+    plane = drawn(1, 48, SIDE)
+    plain = network.decode(network.encode(plane), clicks(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = network.decode(network.encode(plane), clicks(2))
+    same(plain, inside, tolerance=0.0)
+    assert TransformersSam(tiny_sam().network.half()).encode(plane).maps["image"].dtype == torch.float32
+
+
 def test_decoding_needs_no_gradient_and_freezes_the_network(network):
     decoded = network.decode(network.encode(drawn(1, SIDE, SIDE)), clicks(1))
     assert not decoded.logits.requires_grad

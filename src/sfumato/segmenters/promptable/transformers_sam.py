@@ -20,7 +20,7 @@ from ..inputs import IMAGENET_MEAN, IMAGENET_STD, check_slices
 from ..pinned import weights_sha256
 from .frame import MASK_STRIDE, Frame
 from .layouts import PROMPTS_AT_ONCE, check_prompts, decode_by_layout
-from .protocol import HYPOTHESES, Decoded, Embedding, PromptableCard
+from .protocol import Decoded, Embedding, PromptableCard
 from .token_tap import check_decoder, seen_tokens
 
 FAMILIES: dict[str, Literal["sam", "sam2"]] = {
@@ -45,7 +45,8 @@ class TransformersSam:
 
     Args:
         source: a folder that `save_pretrained` wrote, a repository's name on the hub (which may be downloaded), or a
-            `SamModel`, `Sam2Model` or `EdgeTamModel` that is there already; it is set to eval mode and frozen.
+            `SamModel`, `Sam2Model` or `EdgeTamModel` that is there already; it is set to eval mode, float32
+            and frozen.
         device: where the network runs; embeddings and answers are on the CPU.
         side: of the network's square input, to be sure of it; a network takes one only.
 
@@ -60,7 +61,7 @@ class TransformersSam:
         named = isinstance(source, str)
         network: Any = load_repository(source)[1] if isinstance(source, str) else source
         self.family = _family(network)
-        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.network = network.eval().requires_grad_(False).to(self.device, torch.float32)
         check_decoder(self.network.mask_decoder)
         fixed = int(network.config.prompt_encoder_config.image_size)
         if side not in (None, fixed):
@@ -79,7 +80,8 @@ class TransformersSam:
         check_slices(plane[None])
         frame = Frame((plane.shape[-2], plane.shape[-1]), self.card.side, self._stretch)
         square = frame.square(plane.to(self.device), self._mean, self._std)
-        found = self.network.get_image_embeddings(square)
+        with self._full_precision():
+            found = self.network.get_image_embeddings(square)
         maps = [found] if isinstance(found, Tensor) else list(found)
         named = {name: value[0].float().cpu() for name, value in zip(MAPS[len(maps)], maps, strict=True)}
         return Embedding(named, frame, self.card.key)
@@ -104,12 +106,8 @@ class TransformersSam:
         maps = [m.to(self.device)[None].expand(images, -1, -1, -1) for m in embedding.maps.values()]
         inputs = self._inputs(embedding.frame, prompts, images, each)
         whole = maps[0] if self.family == "sam" else maps
-        with self._lock, seen_tokens(self.network.mask_decoder) as seen:
+        with self._full_precision(), self._lock, seen_tokens(self.network.mask_decoder) as seen:
             answer = self.network(image_embeddings=whole, multimask_output=True, **inputs)
-        if answer.iou_scores.shape[-1] != HYPOTHESES:
-            raise ConfigError(
-                f"{self.card.name} gives {answer.iou_scores.shape[-1]} masks, expected {HYPOTHESES}."
-            )
 
         def rows(value: Tensor, own_axes: int) -> Tensor:
             return value.float().reshape(count, *value.shape[value.dim() - own_axes :]).cpu()
@@ -123,6 +121,10 @@ class TransformersSam:
             embedding.frame,
             None if score is None else rows(score, 1)[:, 0],
         )
+
+    def _full_precision(self) -> torch.autocast:
+        """Rounded tokens tie masks that are not equal, so a caller's autocast ends here."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _inputs(self, frame: Frame, prompts: SpatialPrompt, images: int, each: int) -> dict[str, Tensor]:
         """Prompts as the library takes them: (x, y) in pixels of the square, batches of (images, prompts of each)."""
