@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.errors import InputError, SfumatoError
+from sfumato.errors import ConfigError, InputError, SfumatoError
 from sfumato.imaging import Geometry, Image
 from sfumato.interfaces import Estimator, Segmenter
 from sfumato.metrics import selective
@@ -272,10 +272,12 @@ def test_blended_responses_give_a_proper_estimate(fitted, batch):
 
 
 def test_a_case_that_fits_one_window_gives_what_predict_gives(fitted):
-    if fitted.spec.prompt:
-        pytest.skip("a prompt belongs to a whole image, not to a window")
     case = fitted.test[0]
     image = Image(case.image[0].numpy(), Geometry(tuple(case.image.shape[2:])), "phantom")
+    if fitted.spec.prompt:
+        with pytest.raises(ConfigError, match="windows carry no prompt"):
+            predict_image(fitted.method, image)
+        return
     spec = replace(fitted.segmenter.spec, preprocessing=Preprocessing(normalisation="none"))
     method = replace(fitted.method, segmenter=FrozenSegmenter(fitted.segmenter.module, spec))
     result = predict_image(method, image, options=PredictOptions(float32=True))

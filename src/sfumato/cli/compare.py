@@ -135,7 +135,8 @@ def _names(text: str, members: bool) -> tuple[str, ...]:
     from ..registry import get_method, list_methods
 
     if text == "all":
-        return tuple(n for n in list_methods() if members or not get_method(n).networks)
+        specs = [get_method(name) for name in list_methods()]
+        return tuple(s.name for s in specs if not s.prompt and (members or not s.networks))
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

@@ -122,10 +122,14 @@ def shared_segmenter(methods: Sequence[Method]) -> FrozenSegmenter:
     """The one segmenter of all methods.
 
     Raises:
-        ConfigError: there are several.
+        ConfigError: there are several, or it takes prompts.
     """
     segmenter = methods[0].segmenter
-    assert isinstance(segmenter, FrozenSegmenter)
+    if not isinstance(segmenter, FrozenSegmenter):
+        raise ConfigError(
+            f"{methods[0].name} runs on a {type(segmenter).__name__}, expected a FrozenSegmenter: windows carry no "
+            "prompt; `sfumato sam` runs promptable networks on files."
+        )
     other = next((m.name for m in methods if m.segmenter is not segmenter), None)
     if other is not None:
         raise ConfigError(

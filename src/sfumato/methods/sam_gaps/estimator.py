@@ -191,8 +191,8 @@ def mixture_weights(
     Where nothing is expected of any hypothesis they are equal.
 
     Example:
-        >>> mixture_weights(torch.tensor([[0.9, 0.6, 0.3], [0.0, 0.0, 0.0]]))[:, 0].tolist()
-        [0.4999999701976776, 0.3333333432674408]
+        >>> mixture_weights(torch.tensor([[0.75, 0.5, 0.25], [0.0, 0.0, 0.0]]))[0].tolist()
+        [0.5, 0.3333333432674408, 0.1666666716337204]
     """
     total = expected.sum(dim=1, keepdim=True)
     even = torch.full_like(expected, 1 / expected.shape[1])
