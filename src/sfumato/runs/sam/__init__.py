@@ -1,0 +1,1 @@
+"""Commands for promptable networks: predict, fit, order, filter, cascade."""
