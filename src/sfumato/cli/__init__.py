@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ..errors import SfumatoError
-from . import compare, demo, difficulty, evaluate, fit, info, methods, predict, train
+from . import compare, demo, difficulty, evaluate, fit, info, methods, predict, sam, train
 
 app = typer.Typer(
     name="sfumato",
@@ -20,7 +20,7 @@ app = typer.Typer(
     epilog="Research software, not a medical device. Exit code 0: every case accounted for; 1: a case failed; 2: the "
     "command was not understood.",
 )
-for module in (demo, train, fit, predict, evaluate, compare, difficulty, methods, info):
+for module in (demo, train, fit, predict, evaluate, compare, difficulty, sam, methods, info):
     module.register(app)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...datasets import Case
-from ...datasets.prompts import LEAST_AREA, ObjectMode, draw_prompts, objects_of, pick
+from ...datasets.prompts import LEAST_AREA, OBJECT_MODES, ObjectMode, draw_prompts, objects_of, pick
 from ...errors import ConfigError, SfumatoError
 from ...methods.sam_gaps.collect import AskedObject, References, measure
 from ...methods.sam_gaps.dense import dense_prompt
@@ -48,6 +48,8 @@ class CollectOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.objects not in OBJECT_MODES:
+            raise ConfigError(f"Objects {self.objects!r}, expected one of {', '.join(OBJECT_MODES)}.")
         for name in ("per_image", "per_object", "per_volume", "min_area"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}, expected 1 or more.")

