@@ -15,10 +15,6 @@ from ...types import SpatialPrompt
 from .records import PROMPT_KINDS, GapRecords, HypothesisInputs
 from .shape import shape_features
 
-References = Callable[[Sequence[Decoded], int], Mapping[str, Float[Tensor, "rows"]]]
-"""(answers on every rung, the rung in question) -> Monte-Carlo references of its rows, by name."""
-
-
 @dataclass(frozen=True)
 class AskedObject:
     """One object of a plane and what is asked about it.
@@ -46,6 +42,12 @@ class AskedObject:
             )
         if not self.mask.any():
             raise InputError(f"{self.name}: an empty mask, expected an object of at least one pixel.")
+
+
+References = Callable[
+    [AskedObject, Sequence[Embedding], Sequence[Decoded], int], Mapping[str, Float[Tensor, "rows"]]
+]
+"""(object, embeddings and answers on every rung, the rung in question) -> Monte-Carlo references of its rows."""
 
 
 def describe(decoded: Decoded, kinds: str | Sequence[str], rung: int) -> HypothesisInputs:
@@ -124,7 +126,7 @@ def measure(
                 own,
                 dense_iou.amax(dim=1),
                 _picked(dense_iou, dense[rung]),
-                {} if references is None else dict(references(answers, rung)),
+                {} if references is None else dict(references(asked, embeddings, answers, rung)),
                 (asked.name,) * rows,
                 (group,) * rows,
                 (data_set,) * rows,
