@@ -23,6 +23,7 @@ from ...segmenters.promptable import Decoded, Embedding, PromptableSegmenter
 from ...types import SpatialPrompt
 from .entropy import foreground_entropy, information_chain, mixture, support_of
 from .estimator import mixture_weights
+from .mask_grid import pairwise_iou, shown_cells
 
 LOGIT_LIMIT = 32.0
 
@@ -53,9 +54,7 @@ def probability_maps(
         if logits.shape[-2:] != sides:
             logits = F.interpolate(logits, sides, mode="bilinear", align_corners=False)
         maps.append(torch.sigmoid(logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)))
-    frame = answers[0].frame
-    height, width = (-(-shown * cells // frame.side) for shown, cells in zip(frame.shown, sides, strict=True))
-    return torch.stack(maps)[..., :height, :width]
+    return shown_cells(torch.stack(maps), answers[0].frame)
 
 
 def chosen(answers: Sequence[Decoded], choice: Choice) -> Int[Tensor, "members prompts"]:
@@ -78,7 +77,7 @@ def chosen(answers: Sequence[Decoded], choice: Choice) -> Int[Tensor, "members p
         raise ConfigError(f"choice={choice!r}, expected own, matched or numbers of hypotheses.")
     masks = probability_maps(answers) > 0.5
     reference = masks[0].gather(1, own[0][:, None, None, None].expand(-1, 1, *masks.shape[-2:]))
-    matched = _overlap(masks, reference[None]).argmax(dim=2)
+    matched = pairwise_iou(masks, reference.expand(len(masks), -1, -1, -1, -1))[..., 0].argmax(dim=2)
     return torch.cat([own[:1], matched[1:]])
 
 
@@ -208,10 +207,3 @@ def _chosen_maps(answers: Sequence[Decoded], choice: Choice) -> Float[Tensor, "m
     maps = probability_maps(answers)
     index = chosen(answers, choice).to(maps.device)[:, :, None, None, None]
     return maps.gather(2, index.expand(-1, -1, 1, *maps.shape[-2:]))[:, :, 0]
-
-
-def _overlap(first: Bool[Tensor, "..."], second: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """IoU of masks (*any, rows, columns), 1 where both are empty."""
-    both = (first & second).sum(dim=(-2, -1))
-    either = (first | second).sum(dim=(-2, -1))
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
