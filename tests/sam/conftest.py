@@ -51,8 +51,8 @@ def pictures(tmp_path_factory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("discs") / "data", 30, 0)
 
 
-def ball(depth=9, sides=(40, 44)):
-    """A ball of radius 7 whose last slices are missing from the middle of the volume on: image and mask."""
+def ball(depth=13, sides=(40, 44)):
+    """An ellipsoid of radius 8 in its slices and 4 across them, in noise: image and mask (slices, rows, columns)."""
     z, rows, columns = np.mgrid[:depth, : sides[0], : sides[1]]
     mask = np.sqrt((2 * (z - depth // 2)) ** 2 + (rows - 18) ** 2 + (columns - 20) ** 2) <= 8
     noise = np.random.default_rng(0).normal(0, 2, mask.shape)
