@@ -78,7 +78,7 @@ def open_dataset(folder: str | Path, patient_pattern: str = PATIENT_PATTERN) -> 
         ConfigError: a pattern that is not a regular expression with a group.
     """
     folder = Path(folder)
-    _check_pattern(patient_pattern)
+    check_pattern(patient_pattern)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: there is no such folder; expected a data set.")
     if (folder / "imagesTr").is_dir():
@@ -94,7 +94,12 @@ def open_dataset(folder: str | Path, patient_pattern: str = PATIENT_PATTERN) -> 
     return Dataset(folder, cases, _declared_labels(folder), tuple(problems))
 
 
-def _check_pattern(pattern: str) -> None:
+def check_pattern(pattern: str) -> None:
+    """Refuse a patient pattern that is not a regular expression with a group.
+
+    Raises:
+        ConfigError: says what is wrong with it.
+    """
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
