@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import StorageError
 from ...methods.sam_gaps.config import SamGapsConfig
-from ...methods.sam_gaps.estimator import SamGaps
-from ...segmenters.promptable import PromptableSegmenter
+from ...methods.sam_gaps.estimator import Assessment, SamGaps
+from ...segmenters.pinned import sha256_of
+from ...segmenters.promptable import Decoded, PromptableSegmenter
 from ...segmenters.promptable.cache import CachedPromptable
 from ...segmenters.promptable.ladder import Ladder
 from ...segmenters.promptable.load import load_promptable, split_side
@@ -49,18 +50,26 @@ class Heads:
         network: one of the networks that they were fitted on.
         rung: its place on their ladder, 0 the cheapest.
         record: how they were fitted.
+        name: of their folder.
+        sha256: of their files.
     """
 
     gaps: SamGaps
     network: PromptableSegmenter
     rung: int
     record: Mapping[str, Any]
+    name: str = ""
+    sha256: str = ""
 
     @property
     def larger(self) -> str | None:
         """Name of the largest network of the ladder; None where this is it."""
         names = self.gaps.config.ladder
         return names[-1] if self.rung < len(names) - 1 else None
+
+    def assess(self, decoded: Decoded, kinds: Sequence[str]) -> Assessment:
+        """What is expected of every mask that the network answered."""
+        return self.gaps.assess(decoded, kinds, self.rung)
 
 
 def open_heads(
@@ -93,7 +102,9 @@ def open_heads(
             f"{place}: was fitted on {', '.join(keys)}, expected one of these and got {network.card.key}; name "
             "another --segmenter, or fit heads for this one."
         )
-    return Heads(_read_gaps(place, content), cached(network, cache), keys.index(network.card.key), record)
+    digest = sha256_of(place / METHOD_FILE) + sha256_of(place / ESTIMATOR_FILE)
+    rung = keys.index(network.card.key)
+    return Heads(_read_gaps(place, content), cached(network, cache), rung, record, place.name, digest)
 
 
 def cached(network: PromptableSegmenter, cache: CacheOptions | None) -> PromptableSegmenter:
