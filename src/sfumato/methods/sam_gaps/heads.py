@@ -74,10 +74,10 @@ class HeadBank(nn.Module):
         return decode(found, self.names, self.config.gap_range).unflatten(0, features.shape[:-1])
 
     def _disturbed(self, features: Tensor) -> Tensor:
-        """(groups, rows, features): the same for all groups, but for noise and dropout while fitting."""
-        x = features.expand(len(self.weights[0]), -1, -1)
-        if not self.training:
-            return x
-        if self.config.input_noise:
-            x = x + self.config.input_noise * torch.randn(x.shape, device=x.device)
-        return F.dropout(x, self.config.input_dropout)
+        """(groups, rows, features): one draw of noise and dropout for all groups, and none but while fitting."""
+        x = features
+        if self.training:
+            if self.config.input_noise:
+                x = x + self.config.input_noise * torch.randn_like(x)
+            x = F.dropout(x, self.config.input_dropout)
+        return x.expand(len(self.weights[0]), -1, -1)
