@@ -19,11 +19,10 @@ from torch import Tensor
 
 from sfumato.methods.sam_gaps.estimator import Assessment, SamGaps
 from sfumato.methods.sam_gaps.records import PROMPT_KINDS, GapRecords
-from sfumato.metrics.relative_auc import relative_auc_interval
 from sfumato.storage import load_method
 
 THRESHOLD = 0.75
-CHEAP, LARGE = 0, 1
+LARGE = 1
 
 
 def main() -> None:
@@ -51,7 +50,6 @@ def main() -> None:
     print_kinds(test, told_in)
     print_calibration(test, told_in, told_out)
     print_choice(test, told_in, told_out)
-    print_relative_auc(test, told_in, told_out)
 
 
 @dataclass(frozen=True)
@@ -225,66 +223,6 @@ def print_choice(
         picks = [records.own(), told_in[name].heads.chosen, told_out[name].heads.chosen, records.best()]
         cells = [f"{float(records.of(pick)[rows].mean()):.3f}" for pick in picks]
         print(f"| {name} | " + " | ".join(cells) + " |")
-
-
-def print_relative_auc(
-    test: Mapping[str, GapRecords],
-    told_in: Mapping[str, Told],
-    told_out: Mapping[str, Told],
-) -> None:
-    """Correct the most uncertain first, single clicks, as in the paper; and all prompts."""
-    for kind, title in (("point", "single clicks, as in the paper"), (None, "all kinds of prompts")):
-        print(f"\n### Relative AUC of correcting the most uncertain first: {title}\n")
-        print("| score | model | prompt | task | mask |\n| --- | --- | --- | --- | --- |")
-        columns: dict[str, list[str]] = {}
-        for panel in ("model", "prompt", "task", "mask"):
-            for score, cell in panel_cells(test, told_in, told_out, panel, kind).items():
-                columns.setdefault(score, []).append(cell)
-        for score, cells in columns.items():
-            print(f"| {score} | " + " | ".join(cells) + " |")
-
-
-def panel_cells(
-    test: Mapping[str, GapRecords],
-    told_in: Mapping[str, Told],
-    told_out: Mapping[str, Told],
-    panel: str,
-    kind: str | None,
-) -> dict[str, str]:
-    """Relative area of every score when one thing is corrected: at 512 pixels for the model gap, else at 1024."""
-    rung = CHEAP if panel == "model" else LARGE
-    scores, before, groups = pooled(test, told_in, rung, kind)
-    after: list[np.ndarray] = []
-    gaps: dict[str, list[np.ndarray]] = {"heads, in domain": [], "heads, left out": []}
-    for name, records in test.items():
-        rows = rows_of(records, rung, kind)
-        corrected = {
-            "model": records.rung_own[:, LARGE],
-            "prompt": records.dense_own,
-            "task": records.iou.amax(dim=1),
-            "mask": torch.ones(len(records)),
-        }[panel]
-        after.append(corrected[rows].double().numpy())
-        for label, told in (
-            ("heads, in domain", told_in[name].heads),
-            ("heads, left out", told_out[name].heads),
-        ):
-            gaps[label].append(gap_of(told, panel, records)[rows].double().numpy())
-    end = np.concatenate(after)
-    doubts = {label: np.concatenate(parts) for label, parts in gaps.items()}
-    doubts |= {name: -value for name, value in scores.items() if not name.startswith("expected")}
-    return {
-        name: text(relative_auc_interval(doubt, before, end, groups, resamples=500))
-        if np.isfinite(doubt).any()
-        else "–"
-        for name, doubt in doubts.items()
-    }
-
-
-def gap_of(told: Assessment, panel: str, records: GapRecords) -> Tensor:
-    if panel == "mask":
-        return -told.expected_iou.gather(1, records.own()[:, None])[:, 0]
-    return {"model": told.model_gap, "prompt": told.prompt_gap, "task": told.task_gap}[panel]
 
 
 if __name__ == "__main__":
