@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .shared import DeviceOption, JsonOption, PickleOption, ResampleOption, case_progress, emit, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("predict")(predict)
+    app.command("predict", cls=PredictCommand)(predict)
+
+
+class PredictCommand(TyperCommand):
+    """`sfumato predict`, but for the method `sam`, which takes prompts: `sfumato sam predict` reads its arguments."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """See click; the context that comes back runs the command that it belongs to."""
+        if args[:1] != ["sam"]:
+            return super().make_context(info_name, args, *more, **extra)
+        from .sam.predict import alone
+
+        return alone().make_context(f"{info_name} sam", args[1:], *more, **extra)
 
 
 def predict(
     method: Annotated[
-        str, typer.Argument(help="A folder of `sfumato fit`, or a shipped pair (see `sfumato info`).")
+        str,
+        typer.Argument(
+            help="A folder of `sfumato fit`, or a shipped pair (see `sfumato info`); `sam` is `sfumato sam predict`."
+        ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[

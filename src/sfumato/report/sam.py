@@ -108,7 +108,7 @@ def _answer(case: PromptedCase, number: int, answer: ObjectAnswer) -> Markup:
     bar = picture(colour_bar(heat(), 0.0, 1.0), "Colour bar, 0 to 1 bit")
     below = (Markup(""), _legend(answer), bar)
     heads = [
-        tag("div", tag("small", title), under, class_="top")
+        tag("div", tag("small", title), tag("div", under), class_="top")
         for title, under in zip(HEADS, below, strict=True)
     ]
     cells = [
@@ -136,10 +136,10 @@ def _whole(case: PromptedCase, found: FollowedObject) -> str:
     voxels = sum(int(kept.mask.sum()) for kept in found.slices.values())
     estimate, ml = case.estimate(found), voxels * case.image.geometry.voxel_ml
     ends = "".join(f" Towards the {end} slice it ends at {why}." for end, why in sorted(found.ends.items()))
-    told = "expected" if case.calibrated else "by the network's own estimate"
+    told = "Expected" if case.calibrated else "By the network's own estimates, not calibrated, the"
     return (
-        f"Slices {min(found.slices)} to {max(found.slices)}, {ml:.3g} ml; of the whole, IoU {told} {estimate.iou:.2f} "
-        f"and Dice {estimate.dice:.2f}, if no slice was wrongly left empty.{ends}"
+        f"Slices {min(found.slices)} to {max(found.slices)}, {ml:.3g} ml. {told} IoU of the whole object "
+        f"{estimate.iou:.2f}, Dice {estimate.dice:.2f}, if no slice was wrongly left empty.{ends}"
     )
 
 

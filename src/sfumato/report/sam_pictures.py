@@ -27,9 +27,9 @@ LEAST_SIDE = 64
 GIVEN, ADVISED = "#00c48c", "#f0e442"
 """Colours of clicks that were given, and of the one that is advised."""
 HEADS = (
-    "Prompt (dots, dashed box), mask that is offered, advised click (ring)",
+    "Prompt, offered mask, advised click (ring)",
     "The network's three masks",
-    "Doubt: entropy of the three masks' mixture, 0 to 1 bit",
+    "Entropy of the mixture of the masks, bits",
 )
 """What the panels show."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
 
 from ...errors import ConfigError
 from ..shared import DeviceOption, JsonOption, ResampleOption, case_progress, emit, say
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("predict")(predict)
+
+
+def alone() -> Any:
+    """The command by itself, for `sfumato predict sam`."""
+    app = typer.Typer()
+    register(app)
+    return typer.main.get_command(app)
 
 
 def predict(

@@ -30,6 +30,8 @@ from .record_files import load_records
 
 RECORDS = "records"
 FITTING_SPLITS = ("train", "calibration")
+LEAST_GROUPS = 18
+"""With fewer calibration groups, an interval that keeps its promise is [0, 1], see `fit_iou_calibration`."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def fit_heads_on_folders(
             say(f"{out}: fitted before, kept")
             return read_record(out)
         say(f"{len(fitting)} decodes fit the heads, {len(calibration)} others calibrate them")
+        if (groups := calibration_groups(calibration)) < LEAST_GROUPS:
+            say(f"warning: {groups} calibration pictures or patients; intervals need {LEAST_GROUPS} of them")
         context = FitContext(out / "fit" / _digest(settled), options.collect.seed, options.device, say)
         gaps = fit_gaps(fitting, calibration, config, context)
         record = _record(ladder, sets, gaps, calibration) | {"settled": settled, "problems": failures}
@@ -167,15 +171,20 @@ def _digest(settled: Mapping[str, Any]) -> str:
 def _record(
     ladder: Ladder, sets: Mapping[str, tuple[Dataset, Splits]], gaps: SamGaps, calibration: GapRecords
 ) -> dict[str, Any]:
-    rungs = zip(ladder.rungs, ladder.names, ladder.costs, strict=True)
+    told = zip(ladder.rungs, ladder.names, ladder.costs, strict=True)
     return {
-        "ladder": [
+        "rungs": [
             {"name": r.card.name, "side": r.card.side, "key": r.card.key, "rung": name, "cost": cost}
-            for r, name, cost in rungs
+            for r, name, cost in told
         ],
         "splits": {name: splits.to_json() for name, (_, splits) in sets.items()},
         "calibration": calibration_summary(gaps, calibration),
     }
+
+
+def calibration_groups(records: GapRecords) -> int:
+    """Pictures, patients or videos among the records."""
+    return len(set(zip(records.sets, records.groups, strict=True)))
 
 
 def calibration_summary(gaps: SamGaps, records: GapRecords) -> dict[str, float]:
@@ -190,7 +199,7 @@ def calibration_summary(gaps: SamGaps, records: GapRecords) -> dict[str, float]:
     low, high = (v.gather(1, rows)[:, 0].double() for v in (found.low, found.high))
     return {
         "decodes": len(records),
-        "groups": len(set(zip(records.sets, records.groups, strict=True))),
+        "groups": calibration_groups(records),
         "mean_iou": float(true.mean()),
         "spearman_expected": float(spearman(told.numpy(), true.numpy())),
         "spearman_own_estimate": float(spearman(said.numpy(), true.numpy())),

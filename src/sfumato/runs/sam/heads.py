@@ -95,8 +95,9 @@ def open_heads(
             f"{METHOD_FORMAT}; heads come from `sfumato sam fit`."
         )
     record, first = content.get("record", {}), read_json(place / SEGMENTER_FOLDER / PROMPTABLE_FILE)
-    network = _load(segmenter, record.get("ladder", [first]), first, device)
-    keys = [rung["key"] for rung in record.get("ladder", [first])]
+    rungs = record.get("rungs", [first])
+    network = _load(segmenter, rungs, first, device)
+    keys = [rung["key"] for rung in rungs]
     if network.card.key not in keys:
         raise StorageError(
             f"{place}: was fitted on {', '.join(keys)}, expected one of these and got {network.card.key}; name "
@@ -119,14 +120,14 @@ def cached_ladder(ladder: Ladder, cache: CacheOptions | None) -> Ladder:
     return replace(ladder, rungs=tuple(cached(rung, cache) for rung in ladder.rungs))
 
 
-def _load(segmenter: str | None, ladder: list[dict], first: dict, device: str) -> PromptableSegmenter:
+def _load(segmenter: str | None, rungs: list[dict], first: dict, device: str) -> PromptableSegmenter:
     """The network asked for; without a side, that of its ladder's cheapest rung of the name."""
     if segmenter is None:
         return load_promptable(first["name"], device, first["side"])
     plain, side = split_side(segmenter)
     if side is None:
         kind = plain if plain.startswith("hf:") else plain.partition(":")[0]
-        side = next((rung["side"] for rung in ladder if rung["name"] == kind), None)
+        side = next((rung["side"] for rung in rungs if rung["name"] == kind), None)
     return load_promptable(plain, device, side)
 
 
