@@ -198,4 +198,6 @@ def _replace(sentence: str, phrase: str, substitute: str) -> str:
 
 
 def _cased(word: str, like: str) -> str:
+    if len(like) > 1 and like.isupper():
+        return word.upper()
     return word.capitalize() if like[0].isupper() else word
