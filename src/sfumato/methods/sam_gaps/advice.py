@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import ConfigError, InputError
 from ...segmenters.promptable import Decoded, Embedding, PromptableSegmenter
 from ...types import SpatialPrompt
 from .belief import Belief, beliefs
@@ -64,6 +64,7 @@ def next_click(
 
     Raises:
         InputError: a model without embedding or prompt, or other numbers of prompts.
+        ConfigError: no places to compare.
 
     Example:
         >>> from sfumato.segmenters.promptable.tiny import PhantomPromptable
@@ -75,6 +76,8 @@ def next_click(
         >>> bool(click.gain > 0.1), click.signs.tolist()  # the pick is thought too large
         (True, [0])
     """
+    if count < 1:
+        raise ConfigError(f"count={count}, expected at least one place to compare.")
     if model is not None and (embedding is None or prompt is None or len(prompt) != len(decoded.estimates)):
         raise InputError(
             f"A model with {'no' if embedding is None else 'an'} embedding and "

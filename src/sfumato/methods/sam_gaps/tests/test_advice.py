@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.errors import InputError
+from sfumato.errors import ConfigError, InputError
 from sfumato.methods.sam_gaps.advice import expected_gain, next_click, with_click
 from sfumato.methods.sam_gaps.belief import LEVEL_SHARE, Belief, belief_of, beliefs
 from sfumato.methods.sam_gaps.candidates import find_candidates, largest_part, middle_cell
@@ -238,6 +238,8 @@ def test_what_does_not_fit_together_is_refused():
         next_click(decoded, weights, network)
     with pytest.raises(InputError, match="2 prompts for 1 answers"):
         next_click(decoded, weights, network, embedding, SpatialPrompt.of_points([[(1, 1, 1)]] * 2))
+    with pytest.raises(ConfigError, match="count=0"):
+        next_click(decoded, weights, count=0)
     with pytest.raises(InputError, match="one finite weight each"):
         beliefs(decoded, weights[:, :2])
     with pytest.raises(InputError, match="plane's size"):

@@ -105,6 +105,14 @@ def test_matching_repairs_members_that_call_the_object_by_another_number():
     assert float(mixture_entropy([one, turned], "own")) != pytest.approx(float(single_entropy(one)), abs=0.01)
 
 
+def test_the_reference_stands_for_itself_even_beside_an_equal_mask():
+    one = drawn(0, rows=1)
+    doubled = answer(
+        one.logits[:, [0, 0, 0]] * torch.tensor([1.0, 2.0, 3.0])[:, None, None], torch.eye(3)[2:]
+    )
+    assert chosen([doubled, doubled], "matched").tolist() == [[2], [0]]
+
+
 def test_padding_and_other_grids_change_nothing():
     square = drawn(0, cells=8)
     wide = answer(square.logits, square.estimates, sides=(16, 32))  # lower half of the grid is padding
