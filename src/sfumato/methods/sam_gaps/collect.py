@@ -15,6 +15,7 @@ from ...types import SpatialPrompt
 from .records import PROMPT_KINDS, GapRecords, HypothesisInputs
 from .shape import shape_features
 
+
 @dataclass(frozen=True)
 class AskedObject:
     """One object of a plane and what is asked about it.

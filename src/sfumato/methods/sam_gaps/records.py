@@ -82,8 +82,8 @@ class GapRecords:
     def __getitem__(self, rows: Tensor | slice) -> GapRecords:
         """Some rows, chosen by indices, a mask or a slice."""
         kept = torch.arange(len(self))[rows].tolist()
-        texts = {name: tuple(getattr(self, name)[i] for i in kept) for name in TEXTS}
-        numbers = {name: getattr(self, name)[rows] for name in TRUTHS}
+        texts: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in kept) for name in TEXTS}
+        numbers: dict[str, Any] = {name: getattr(self, name)[rows] for name in TRUTHS}
         references = {name: value[rows] for name, value in self.references.items()}
         return GapRecords(self.inputs[rows], references=references, **numbers, **texts)
 

@@ -35,6 +35,8 @@ class PlaneNorm(nn.Module):
 class PromptEncoder(nn.Module):
     """Points, corners and masks as tokens and as an addition to the image's cells."""
 
+    gaussian: Tensor
+
     def __init__(self, width: int = 256):
         super().__init__()
         self.register_buffer("gaussian", torch.zeros(2, width // 2))

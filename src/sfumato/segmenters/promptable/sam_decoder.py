@@ -107,7 +107,7 @@ class SamDecoder(nn.Module):
             mask: what a mask prompt adds to the cells (`PromptEncoder.masks`).
         """
         cells = image.flatten(1).T + (self.prompt_encoder.no_mask if mask is None else mask)
-        return self.transformer.layers[0].prepare(cells, self.prompt_encoder.grid(*image.shape[1:]))
+        return self.transformer.prepare(cells, self.prompt_encoder.grid(*image.shape[1:]))
 
     def forward(
         self,

@@ -48,6 +48,8 @@ class Merging(nn.Module):
 class WindowAttention(nn.Module):
     """Attention within a window, with a learned bias for every pair of places."""
 
+    bias: Tensor
+
     def __init__(self, width: int, heads: int, window: int):
         super().__init__()
         self.heads, self.scale = heads, (width // heads) ** -0.5

@@ -188,6 +188,12 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = TokensToImage(width, width // 2)
         self.norm_final_attn = nn.LayerNorm(width)
 
+    def prepare(
+        self, cells: Float[Tensor, "cells feature_width"], places: Float[Tensor, "cells feature_width"]
+    ) -> SharedCells:
+        """What all prompts on the same cells have in common."""
+        return _layer(self.layers[0]).prepare(cells, places)
+
     def forward(
         self,
         tokens: Float[Tensor, "prompts tokens feature_width"],
@@ -198,15 +204,20 @@ class TwoWayTransformer(nn.Module):
 
         Args:
             tokens: output tokens, then prompt tokens.
-            shared: from `prepare` of the first layer.
+            shared: from `prepare`.
             cells: receives the cells after the transformer.
         """
         positions, (first, *others) = tokens, self.layers
-        tokens = first.first(tokens, shared, cells)
+        tokens = _layer(first).first(tokens, shared, cells)
         for layer in others:
             tokens = layer(tokens, cells, positions, shared.places)
         found = self.final_attn_token_to_image.look(tokens + positions, cells, shared.places)
         return self.norm_final_attn(tokens + found)
+
+
+def _layer(module: nn.Module) -> TwoWayLayer:
+    assert isinstance(module, TwoWayLayer)
+    return module
 
 
 def heads_of(x: Float[Tensor, "prompts tokens inner"]) -> Float[Tensor, "prompts heads tokens head_width"]:
