@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 METHOD_PAGES = sorted((ROOT / "src/sfumato/methods").glob("*/README.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NAME = r"([a-z]+(?: [a-z]+)?)"
+NAME = r"([a-z]+(?: [a-z-]+)?)"
 """Of a command, or of a group and its command; arguments are in capitals."""
 FILE_NAME = re.compile(r"^# (\w+\.py)$")
 

@@ -83,7 +83,7 @@ def write_mask_list(
         tag("div", tag("h1", title), class_="head"),
         tag("p", lead),
         *(tag("p", sentence, class_="warning") for sentence in failures),
-        tag("div", join(_plot(*plot) for plot in plots), class_="plots") if plots else Markup(""),
+        *(tag("figure", picture(png, caption, 560), tag("figcaption", caption)) for caption, png in plots),
         tag("div", join(_card(mask) for mask in masks), class_="gallery"),
         facts=facts,
     )
@@ -171,7 +171,3 @@ def _card(mask: ListedMask) -> Markup:
         tag("small", tag("b", mask.mark)) if mask.mark else Markup(""),
         tag("p", mask.sentence),
     )
-
-
-def _plot(caption: str, png: bytes) -> Markup:
-    return tag("figure", picture(png, caption), tag("figcaption", caption))
