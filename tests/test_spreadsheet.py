@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import zipfile
 
 import pytest
 from hypothesis import given, settings
@@ -49,7 +50,18 @@ def test_a_csv_file_reads_alike_however_it_was_saved(tmp_path, encoding, delimit
 
 
 def test_a_workbook_reads_as_the_csv_file_does(tmp_path):
-    assert cells(workbook(tmp_path / "t.xlsx", [*ROWS[:2], (12.0, None), ROWS[3]])) == CLEAN
+    assert cells(workbook(tmp_path / "t.xlsx", [*ROWS[:2], (12, None), ROWS[3]])) == CLEAN
+
+
+def test_a_name_that_a_workbook_keeps_as_a_fraction_is_whole(tmp_path):
+    workbook(tmp_path / "from.xlsx", [("image", "text"), (12, "flat"), (1.5, "round")])
+    with (
+        zipfile.ZipFile(tmp_path / "from.xlsx") as source,
+        zipfile.ZipFile(tmp_path / "t.xlsx", "w") as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b"<v>12</v>", b"<v>12.0</v>"))
+    assert [row["image"] for row in cells(tmp_path / "t.xlsx")] == ["12", "1.5"]
 
 
 def test_pandas_reads_the_same(tmp_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sfumato.datasets.text_entries import Files
-from sfumato.datasets.text_table import is_missing
+from sfumato.datasets.text_table import MISSING, is_missing
 from sfumato.errors import DatasetError
+from sfumato.methods.text_guided import text_encoder
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -51,3 +52,7 @@ def test_missing_text(text):
 @pytest.mark.parametrize("text", ["no polyp", "unknown polyp", "0"])
 def test_text_that_is_not_missing(text):
     assert not is_missing(text)
+
+
+def test_the_encoder_takes_the_same_words_for_no_text():
+    assert text_encoder.MISSING == MISSING

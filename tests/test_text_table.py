@@ -87,7 +87,7 @@ def prompted(folder: Path, parts: dict[str, list[int]]) -> Path:
             {
                 "img_name": f"{n}.png",
                 "mask_name": f"{n}.png",
-                "prompts": {"p0": "", "p1": "polyp", "p2": [f"{n} a", f"{n} b"]},
+                "prompts": {"p0": "", "p1": " polyp ", "p2": [f"{n} a", f"{n} b"]},
             }
             for n in numbers
         ]
