@@ -55,7 +55,7 @@ def build_image_encoder(
     """An image encoder, in train mode and with all parameters trainable.
 
     Args:
-        name: `convnext_tiny` (the paper's, 27.8 million parameters) or `efficientnet_lite0` (3.4 million).
+        name: `convnext_tiny` (the paper's, 27.8 million parameters) or `efficientnet_lite0` (3.0 million).
         weights: `random`, or for ConvNeXt a folder or OWNER/NAME on the hub, such as `facebook/convnext-tiny-224`
             (Apache-2.0). By default those that come with the installation: ImageNet's for EfficientNet-Lite0, and
             none, so random ones, for ConvNeXt.

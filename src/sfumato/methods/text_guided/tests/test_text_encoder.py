@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sfumato.datasets import text_table
 from sfumato.errors import ConfigError, MissingExtraError, StorageError, UnknownNameError
 from sfumato.methods.text_guided import published, text_encoder
 from sfumato.methods.text_guided.bert import Bert
@@ -202,6 +203,13 @@ def test_missing_sentences_are_absent_and_like_an_empty_one(tiny: Path, sentence
     assert found.present.tolist() == [False, True]
     assert torch.equal(found.states[0], build(tiny).encode([""]).states[0])
     assert found.keep.any(1).all()  # no row of attention without anything to look at
+
+
+def test_missing_sentences_are_those_of_the_tables():
+    """Tables are read above methods and may not be asked from here; both must mean the same."""
+    for sentence in (None, *text_table.MISSING, "Unknown.", " N/A ", "unknown polyp", "no", "0"):
+        assert text_encoder.is_missing(sentence) == text_table.is_missing(sentence)
+    assert text_encoder.MISSING == text_table.MISSING
 
 
 # ---- frozen, once
