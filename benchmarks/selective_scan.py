@@ -62,7 +62,8 @@ def prepare_network(side: int) -> Callable[[], Any]:
     from sfumato.methods.text_guided.model import TextGuidedNetwork
 
     torch.manual_seed(0)
-    network = TextGuidedNetwork(build_image_encoder("convnext_tiny"), TextGuidedConfig()).eval()
+    config = TextGuidedConfig(image_encoder="convnext_tiny")
+    network = TextGuidedNetwork(build_image_encoder(config.image_encoder), config).eval()
     image, text = torch.randn(1, 3, side, side), torch.randn(1, 24, 768)
     return torch.no_grad()(lambda: network(image, text))
 

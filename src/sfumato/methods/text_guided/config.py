@@ -27,13 +27,13 @@ class TextGuidedConfig:
 
     Args:
         image_encoder: `efficientnet_lite0`, or `convnext_tiny` as in the paper.
-        image_weights: of the image encoder: a folder or the name of a hub's repository, where the encoder takes one.
+        image_weights: where the image encoder starts from, see `build_image_encoder`.
         text_encoder: name of the frozen language model.
         profile: what figure, text and program of the paper decide differently. `fixed`: dropout acts while training
             only, the mixer's step bias counts once, sub-pixels start equal, and a row without text skips the look
             into the text alone. `released`: as the authors' program, where attention dropout also acts at inference,
-            the step bias counts twice, a row without text skips whole fusion blocks, and a layer that is never
-            called takes up parameters. `paper`: as `fixed`, but positions enter the look into the text alone, as the
+            the step bias counts twice, a row without text skips whole fusion blocks, and two layers that are never
+            called take up parameters. `paper`: as `fixed`, but positions enter the look into the text alone, as the
             figure has it.
         classes: 1 for a foreground with one logit; more are all classes, background first.
         channels: of the image.

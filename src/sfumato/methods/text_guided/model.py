@@ -62,8 +62,12 @@ class TextGuidedNetwork(nn.Module):
         self.decoder = nn.ModuleList(DecoderBlock(w, finer, config.norm) for w, finer in pairwise(widths))
         self.upsample = SubpixelUpsampling(config, widths[-1])
         self.head = nn.Conv2d(widths[-1] // 4, config.classes, 1)
-        # Never called; the authors' program has it, so weights of that form have a place for it.
-        self.unused = nn.Linear(widths[0], widths[0]) if config.profile == "released" else None
+        # Never called: the authors' program has a norm and a projection for a pooled output that nothing reads.
+        coarsest = widths[0]
+        unused = (
+            [nn.LayerNorm(coarsest), nn.Linear(coarsest, coarsest)] if config.profile == "released" else []
+        )
+        self.unused = nn.ModuleList(unused)
 
     def forward(
         self,

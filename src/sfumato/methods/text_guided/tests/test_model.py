@@ -1,0 +1,271 @@
+"""The whole network: the authors' shapes and counts, any size, missing text, padding, and that text is used."""
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from sfumato.errors import ConfigError, InputError
+from sfumato.methods.text_guided.config import TextGuidedConfig
+from sfumato.methods.text_guided.image_encoder import build_image_encoder
+from sfumato.methods.text_guided.losses import SeuLoss
+from sfumato.methods.text_guided.model import TextGuidedNetwork
+
+
+@pytest.fixture
+def paper_sized(monkeypatch):
+    """`paper_sized(config)`: the network of the paper; while the fixture lasts, tensors have shapes but no numbers."""
+    monkeypatch.setattr(nn.init, "trunc_normal_", lambda tensor, **_: tensor)  # it looks at numbers
+    with FakeTensorMode():
+        yield lambda config: TextGuidedNetwork(build_image_encoder("convnext_tiny"), config).eval()
+
+
+def inputs(rows=2, side=(32, 32), length=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(rows, 3, *side, generator=generator)
+    return image, torch.randn(rows, length, 12, generator=generator)
+
+
+def test_it_has_the_authors_parameters(paper_sized):
+    network = paper_sized(TextGuidedConfig.released())
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
+    assert counts == {
+        "encoder": 27_818_592,
+        "fusion": 5_971_777 + 1_649_569 + 490_777,
+        "decoder": 5_162_496 + 1_291_008 + 322_944,
+        "upsample": 332_160,
+        "head": 25,
+        "unused": 1_536 + 590_592,
+    }
+    assert sum(counts.values()) == 43_631_476
+    fixed = paper_sized(TextGuidedConfig(image_encoder="convnext_tiny"))
+    assert sum(p.numel() for p in fixed.parameters()) == 43_039_348
+
+
+def test_it_has_the_authors_cost(paper_sized):
+    """Multiplications and additions in millions; asking for attention brings all of its products into the count."""
+    network = paper_sized(TextGuidedConfig.released())
+    with FlopCounterMode(display=False, depth=4) as counter:
+        network(
+            torch.empty(1, 3, 224, 224),
+            torch.empty(1, 24, 768),
+            return_attention=True,
+        )
+    millions = {name: sum(parts.values()) / 2e6 for name, parts in counter.get_flop_counts().items()}
+    scan = 24 * 16 * (384 + 192 + 96) / 1e6  # reading the states, which the published table leaves out
+    assert millions["Global"] - scan == pytest.approx(8884.870, abs=0.001)
+    parts = {"encoder": 4454.763, "decoder.0": 838.140, "upsample": 1040.450, "head": 1.204}
+    for name, expected in parts.items():
+        assert millions[f"TextGuidedNetwork.{name}"] == pytest.approx(expected, abs=0.001)
+    for level, (own, cross) in enumerate([(119.293, 87.921), (145.109, 63.148), (351.633, 61.176)]):
+        block = f"TextGuidedNetwork.fusion.{level}"
+        assert millions[f"{block}.self_attention"] == pytest.approx(own, abs=0.001)
+        assert millions[f"{block}.cross_attention"] == pytest.approx(cross, abs=0.001)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_it_has_the_authors_shapes(paper_sized, rows, classes):
+    network, seen = paper_sized(TextGuidedConfig.released(classes=classes)), {}
+
+    def remember(name):
+        return lambda module, given, output: seen.__setitem__(name, output[0] if name in blocks else output)
+
+    blocks = [f"fusion.{level}" for level in range(3)]
+    for name, part in network.named_modules():
+        if name.startswith(("fusion", "decoder", "upsample")):
+            part.register_forward_hook(remember(name))
+    text = torch.empty(rows, 24, 768)
+    logits = network(torch.empty(rows, 3, 224, 224), text)
+    expected = {
+        "fusion.0": (rows, 49, 768),
+        "fusion.0.mixer": (rows, 24, 768),
+        "decoder.0": (rows, 384, 14, 14),
+        "fusion.1": (rows, 196, 384),
+        "fusion.1.mixer": (rows, 12, 384),
+        "decoder.1": (rows, 192, 28, 28),
+        "fusion.2": (rows, 784, 192),
+        "fusion.2.mixer": (rows, 9, 192),
+        "decoder.2": (rows, 96, 56, 56),
+        "upsample": (rows, 24, 224, 224),
+    }
+    assert {name: tuple(seen[name].shape) for name in expected} == expected
+    assert logits.shape == (rows, classes, 224, 224)
+
+
+@pytest.mark.parametrize("side", [(256, 256), (320, 224), (500, 333)])
+def test_a_paper_sized_network_takes_other_sizes(paper_sized, side):
+    network = paper_sized(TextGuidedConfig(image_encoder="convnext_tiny", classes=4))
+    logits = network(torch.empty(2, 3, *side), torch.empty(2, 24, 768))
+    assert logits.shape == (2, 4, *side)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [(32, 32), (64, 40), (50, 37), (33, 95)])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_any_size_comes_out_as_it_went_in(tiny_network, side, classes):
+    network, (image, text) = tiny_network(classes=classes), inputs(side=side)
+    guided = network(image, text, return_attention=True)
+    assert guided.logits.shape == (2, classes, *side)
+    strides = (32, 16, 8)
+    assert [a.shape[2:] for a in guided.attention] == [
+        tuple(-(-n // stride) for n in side) for stride in strides
+    ]
+    assert [a.shape[1] for a in guided.attention] == [5, 4, 3]
+    for a in guided.attention:
+        torch.testing.assert_close(a.sum(dim=1), torch.ones_like(a[:, 0]))
+    torch.testing.assert_close(network(image, text), guided.logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"profile": "released", "dropout": 0.0},
+        {"merge": "product", "expansion": 2},
+        {"mixer": "linear"},
+        {"fusion": "addition"},
+        {"norm": "group", "mixed_tokens": (5, 4, 3, 2)},
+        {"mask_padding": False, "symmetric_pad": False},
+    ],
+    ids=str,
+)
+def test_rows_without_text_come_out_as_if_none_had_any(tiny_network, settings):
+    network, (image, text) = tiny_network(**settings), inputs(rows=3)
+    text[1] = float("nan")
+    logits = network(image, text, present=torch.tensor([True, False, True]))
+    torch.testing.assert_close(logits[1], network(image)[1])
+    torch.testing.assert_close(logits[[0, 2]], network(image[[0, 2]], text[[0, 2]]))
+    assert not torch.allclose(logits[0], network(image)[0])
+
+
+def test_what_is_missing_spoils_no_gradient(tiny_network):
+    network, (image, text) = tiny_network(), inputs(rows=3)
+    text[1], text[2, 4:] = float("nan"), float("inf")
+    keep = torch.arange(6) < torch.tensor([[6], [6], [4]])
+    network(image, text, keep, torch.tensor([True, False, True])).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@torch.no_grad()
+def test_a_short_sentence_is_one_with_padding(tiny_network):
+    network, (image, text) = tiny_network(), inputs()
+    keep = (torch.arange(6) < 4).expand(2, 6)
+    padded = network(image, text, keep)
+    torch.testing.assert_close(network(image, text[:, :4]), padded)
+    text[:, 4:] = 100
+    assert torch.equal(network(image, text, keep), padded)
+    assert torch.equal(network(image, text, torch.zeros(2, 6, dtype=torch.bool)), network(image))
+
+
+@torch.no_grad()
+def test_without_fusion_the_text_is_left_out(tiny_network):
+    network, (image, text) = tiny_network(fusion="none"), inputs()
+    assert len(network.fusion) == 0
+    assert torch.equal(network(image, text), network(image))
+
+
+@torch.no_grad()
+def test_rows_do_not_see_each_other(tiny_network):
+    network, (image, text), order = tiny_network(), inputs(rows=4), torch.tensor([2, 0, 3, 1])
+    logits = network(image, text)
+    torch.testing.assert_close(network(image[order], text[order]), logits[order])
+    torch.testing.assert_close(network(image[1:2], text[1:2]), logits[1:2])
+    assert not torch.allclose(network(image, text[order]), logits)
+
+
+@torch.no_grad()
+def test_prediction_is_repeatable_but_in_the_released_form(tiny_network):
+    image, text = inputs()
+    fixed, released = tiny_network(dropout=0.5), tiny_network(profile="released", dropout=0.5)
+    assert torch.equal(fixed(image, text), fixed(image, text))
+    assert not torch.equal(released(image, text), released(image, text))
+
+
+@torch.no_grad()
+def test_training_takes_text_away_from_some_rows(tiny_network):
+    network = tiny_network(text_dropout=0.4, dropout=0.0, norm="group").train()
+    image, text = (x.expand(200, *x.shape[1:]) for x in inputs(rows=1))
+    torch.manual_seed(0)
+    logits, without = network(image, text), network(image)
+    lost = (logits - without).abs().amax(dim=(1, 2, 3)) < 1e-6
+    assert 50 < lost.sum() < 110  # five standard deviations around 80
+    kept = tiny_network(text_dropout=0.4, dropout=0.0, norm="group")
+    torch.testing.assert_close(kept(image[:1], text[:1]), logits[~lost][:1])
+
+
+@torch.no_grad()
+def test_autocast_moves_logits_by_rounding_alone(tiny_network):
+    network, (image, text) = tiny_network(), inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = network(image, text)
+    logits = network(image, text)
+    assert (rounded.float() - logits).abs().max() < 0.05 * logits.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"text": torch.zeros(2, 7, 12)}, "Text of 7 tokens, expected at most 6"),
+        ({"text": torch.zeros(1, 6, 12)}, "for 2 image"),
+        ({"text": torch.zeros(2, 6, 13)}, "at most 6, 12"),
+        ({"keep": torch.ones(2, 5, dtype=torch.bool)}, "keep of shape"),
+        ({"present": torch.ones(3, dtype=torch.bool)}, "present of shape"),
+    ],
+)
+def test_text_that_does_not_fit_is_told(tiny_network, change, words):
+    image, text = inputs()
+    with pytest.raises(InputError, match=words):
+        tiny_network()(image, **({"text": text} | change))
+
+
+def test_padded_states_are_the_language_models_where_they_take_part(tiny_network):
+    image, text = inputs()
+    with pytest.raises(InputError, match="exactly 6"):
+        tiny_network(mask_padding=False)(image, text[:, :4])
+
+
+def test_attention_that_is_not_there_is_told(tiny_network):
+    image, text = inputs()
+    for network, given in ((tiny_network(), None), (tiny_network(fusion="addition"), text)):
+        with pytest.raises(ConfigError, match="Attention"):
+            network(image, given, return_attention=True)
+
+
+def test_an_encoder_that_does_not_fit_is_told():
+    encoder = nn.Identity()
+    for widths in ((8, 16, 32), (8, 8, 16, 30)):
+        encoder.widths = widths
+        with pytest.raises(ConfigError, match="multiples of 4"):
+            TextGuidedNetwork(encoder, TextGuidedConfig())
+
+
+def disks():
+    """Four disks in every picture, the sentence that names one of them, and that one as the label."""
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    centres = [(8, 8), (8, 24), (24, 8), (24, 24)]
+    label = torch.stack([((rows - r) ** 2 + (columns - c) ** 2 <= 25).long() for r, c in centres])
+    image = label.sum(0).float().expand(4, 3, 32, 32)
+    return image, torch.randn(4, 6, 12, generator=torch.Generator().manual_seed(3)), label
+
+
+def dice(logits, label):
+    found = logits[:, 0] > 0
+    return float(2 * (found * label).sum() / (found.sum() + label.sum()))
+
+
+@pytest.mark.parametrize("form", [{}, {"profile": "paper", "merge": "product", "expansion": 2}], ids=str)
+def test_it_learns_to_segment_what_the_sentence_names(tiny_network, form):
+    network = tiny_network(norm="group", text_dropout=0.0, dropout=0.0, **form).train()
+    (image, text, label), loss = disks(), SeuLoss()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.02)
+    for _ in range(100):
+        optimiser.zero_grad()
+        loss(network(image, text), label)["total"].backward()
+        optimiser.step()
+    with torch.no_grad():
+        network.eval()
+        assert dice(network(image, text), label) > 0.95
+        assert dice(network(image, text.roll(1, dims=0)), label) < 0.3
