@@ -47,7 +47,8 @@ class TextGuidedNetwork(nn.Module):
 
     Example:
         >>> from .image_encoder import build_image_encoder
-        >>> network = TextGuidedNetwork(build_image_encoder("efficientnet_lite0"), TextGuidedConfig(), 384).eval()
+        >>> encoder = build_image_encoder("efficientnet_lite0", weights="random")
+        >>> network = TextGuidedNetwork(encoder, TextGuidedConfig(), text_width=384).eval()
         >>> network(torch.zeros(1, 3, 64, 50), torch.zeros(1, 24, 384)).shape
         torch.Size([1, 1, 64, 50])
     """

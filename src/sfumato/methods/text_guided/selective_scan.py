@@ -110,8 +110,8 @@ def _states(
     # torch's exp2 takes a third of its exp's time.
     decay = (delta.unsqueeze(2) * (a * math.log2(math.e))).exp2_()
     states = b.unsqueeze(3) * (delta * x).unsqueeze(2)
-    for state, factor in zip(states.unbind(0), decay.unbind(0), strict=True):
-        before = state.addcmul_(factor, before)
+    for t in range(len(states)):
+        before = states[t].addcmul_(decay[t], before)
     return decay, states
 
 
