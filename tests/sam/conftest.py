@@ -47,8 +47,8 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
-    """A folder of 30 pictures with instance maps."""
-    return write_pictures(tmp_path_factory.mktemp("discs") / "data", 30, 0)
+    """A folder of 15 pictures with instance maps."""
+    return write_pictures(tmp_path_factory.mktemp("discs") / "data", 15, 0)
 
 
 def ball(depth=13, sides=(40, 44)):

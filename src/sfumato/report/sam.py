@@ -12,7 +12,7 @@ from ..pipeline.prompted_volume import FollowedObject
 from .case import describe_grid
 from .figures import colour_bar, heat
 from .html import Markup, escape, join, page, picture, table, tag
-from .sam_pictures import HEADS, mask_colour, object_panels
+from .sam_pictures import HEADS, Panels, mask_colour
 from .sam_wording import UNCALIBRATED, advice, interval, numbers
 
 
@@ -37,12 +37,13 @@ class ListedMask:
     mark: str = ""
 
 
-def write_prompted_report(path: Path, case: PromptedCase, facts: Mapping[str, str]) -> None:
+def write_prompted_report(path: Path, case: PromptedCase, panels: Panels, facts: Mapping[str, str]) -> None:
     """Write the page of a case as one HTML file that needs nothing else; equal input gives equal bytes.
 
     Args:
         path: of the file.
         case: finished.
+        panels: from `draw_panels`.
         facts: shown in the footer; no times.
     """
     warning = [] if case.calibrated else [tag("p", UNCALIBRATED, class_="warning")]
@@ -51,7 +52,7 @@ def write_prompted_report(path: Path, case: PromptedCase, facts: Mapping[str, st
         tag("div", tag("h1", case.image.name), class_="head"),
         tag("p", describe_grid(case.image.geometry), class_="note"),
         *warning,
-        *(_object(case, number, found) for number, found in enumerate(case.objects, start=1)),
+        *(_object(case, number, found, panels) for number, found in enumerate(case.objects, start=1)),
         _notes(case),
         facts=facts,
     )
@@ -90,21 +91,22 @@ def write_mask_list(
     path.write_text(content, encoding="utf-8", newline="\n")
 
 
-def _object(case: PromptedCase, number: int, found: FollowedObject) -> Markup:
+def _object(case: PromptedCase, number: int, found: FollowedObject, panels: Panels) -> Markup:
     parts = [tag("h2", f"{number}. {found.name}")]
     if case.volume:
         parts.append(tag("p", _whole(case, found)))
     for index in sorted(found.answers):
-        parts.append(_answer(case, number, found.answers[index]))
+        parts.append(_answer(case, number, found.answers[index], panels[number, index]))
     if case.volume:
         parts.append(_slices(found))
     return join(parts)
 
 
-def _answer(case: PromptedCase, number: int, answer: ObjectAnswer) -> Markup:
+def _answer(
+    case: PromptedCase, number: int, answer: ObjectAnswer, panels: tuple[bytes, bytes, bytes]
+) -> Markup:
     where = f"Slice {answer.prompt.plane}. " if case.volume else ""
     said = tag("p", tag("b", where + advice(answer, case.calibrated, case.larger)))
-    panels = object_panels(case, number, answer)
     bar = picture(colour_bar(heat(), 0.0, 1.0), "Colour bar, 0 to 1 bit")
     below = (Markup(""), _legend(answer), bar)
     heads = [

@@ -6,23 +6,27 @@ typed. Objects are numbered, as no text from files is drawn.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 
 from ..datasets.prompt_file import ObjectPrompt
 from ..pipeline.prompted_case import PromptedCase
 from ..pipeline.prompted_plane import Click, ObjectAnswer
 from ..pipeline.result import unit
 from ..pipeline.slices import Slices
-from .figures import COLOURS, DPI, Panel, heat, png_bytes
+from .figures import COLOURS, Panel, heat
+from .sam_compose import beside, opened, stacked_png, text_strip
 from .sam_wording import advice
+from .thumbnail import small_png
 from .views import View
 
 MARGIN = 0.5
 """Shown around an object on each side, as a share of its longer side."""
+THUMBNAIL = 280
+"""Pixels of a thumbnail's longer side."""
 LEAST_SIDE = 64
 """Pixels shown at least along each axis."""
 GIVEN, ADVISED = "#00c48c", "#f0e442"
@@ -33,6 +37,8 @@ HEADS = (
     "Entropy of the mixture of the masks, bits",
 )
 """What the panels show."""
+Panels = Mapping[tuple[int, int], tuple[bytes, bytes, bytes]]
+"""(number of the object, slice) -> its three panels."""
 
 
 class PromptPanel(Panel):
@@ -151,30 +157,42 @@ def region_of(answer: ObjectAnswer, sides: tuple[int, int]) -> tuple[slice, slic
     return parts[0], parts[1]
 
 
-def case_picture(case: PromptedCase) -> bytes:
-    """One PNG of all objects: per object the sentence above three panels."""
+def draw_panels(case: PromptedCase) -> Panels:
+    """The panels of every object on every slice that was pointed at."""
+    return {
+        (number, index): object_panels(case, number, answer)
+        for number, found in enumerate(case.objects, start=1)
+        for index, answer in found.answers.items()
+    }
+
+
+def case_picture(case: PromptedCase, panels: Panels) -> bytes:
+    """One PNG of all objects: per object the sentence above its three panels, those of the worst slice pointed at."""
     rows = []
     for number, found in enumerate(case.objects, start=1):
         answer = case.worst(found)
-        panels = [_opened(png) for png in object_panels(case, number, answer)]
+        drawn = [opened(png) for png in panels[number, answer.prompt.plane or 0]]
         said = f"{number}   {advice(answer, case.calibrated, case.larger)}"
-        rows += [_strip(said, sum(p.width for p in panels)), _beside(panels)]
-    rows.append(_beside([_strip(text, rows[-1].width // 3, 10) for text in HEADS]))
-    return _stacked(rows)
+        rows += [text_strip(said, sum(p.width for p in drawn)), beside(drawn)]
+    rows.append(beside([text_strip(text, rows[-1].width // 3, 10) for text in HEADS]))
+    return stacked_png(rows)
 
 
 def thumbnail(slices: Slices, index: int, answer: ObjectAnswer) -> bytes:
     """A small PNG of one object's outline on a slice, for lists."""
+    from PIL import Image as PillowImage
+
     colours = _colours(slices, index)
     region = region_of(answer, colours.shape[:2])
-    panel = PromptPanel(slices, colours, region)
-    panel.show(colours[region], "gray")
-    panel.outline(answer.kept.mask[region].astype(np.uint8), 2.4)
-    panel.axes.set_xlim(-0.5, panel.shape[1] - 0.5)
-    panel.axes.set_ylim(panel.shape[0] - 0.5, -0.5)
-    picture = _opened(panel.png())
-    picture.thumbnail((300, 300))
-    return _bytes(picture.quantize(128))
+    part, mask = colours[region], answer.kept.mask[region]
+    height, width = (n * s for n, s in zip(part.shape[:2], slices.spacing[1:], strict=True))
+    scale = THUMBNAIL / max(height, width)
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    picture = PillowImage.fromarray(np.rint(255 * part).astype(np.uint8)).convert("RGB")
+    shown = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR)) / 255
+    outline = np.asarray(PillowImage.fromarray(mask).resize(size, PillowImage.Resampling.NEAREST))
+    edge = np.logical_and(outline, np.logical_not(binary_erosion(outline, iterations=2, border_value=1)))
+    return small_png(shown, {tuple(int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)): edge})  # type: ignore[dict-item]
 
 
 def _colours(slices: Slices, index: int) -> np.ndarray:
@@ -187,55 +205,3 @@ def _halo(width: float) -> list[Any]:
     from matplotlib.patheffects import Normal, Stroke
 
     return [Stroke(linewidth=width + 1.8, foreground="black", alpha=0.8), Normal()]
-
-
-def _strip(text: str, width: int, size: int = 12) -> Any:
-    """A line of text on white, broken where it is too long."""
-    import textwrap
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    lines = textwrap.wrap(text, max(40, width // 9))
-    height = 22 * len(lines) + 14
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(10 / width, 0.5, "\n".join(lines), fontsize=size, va="center", parse_math=False)
-    return _opened(png_bytes(figure))
-
-
-def _opened(png: bytes) -> Any:
-    from PIL import Image as PillowImage
-
-    return PillowImage.open(io.BytesIO(png)).convert("RGB")
-
-
-def _beside(pictures: list[Any]) -> Any:
-    from PIL import Image as PillowImage
-
-    row = PillowImage.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)))
-    left = 0
-    for picture in pictures:
-        row.paste(picture, (left, 0))
-        left += picture.width
-    return row
-
-
-def _stacked(rows: list[Any]) -> bytes:
-    from PIL import Image as PillowImage
-
-    whole = PillowImage.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
-    top = 0
-    for row in rows:
-        whole.paste(row, (0, top))
-        top += row.height
-    return _bytes(whole)
-
-
-def _bytes(picture: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-__all__ = ["HEADS", "case_picture", "mask_colour", "object_panels", "region_of", "thumbnail"]

@@ -14,7 +14,7 @@ from ...errors import InputError, SfumatoError, StorageError
 from ...pipeline.follow import FollowOptions
 from ...pipeline.prompted_case import segment_prompted
 from ...report.sam import ListedMask, write_mask_list, write_prompted_report
-from ...report.sam_pictures import case_picture, thumbnail
+from ...report.sam_pictures import case_picture, draw_panels, thumbnail
 from ...segmenters.pinned import sha256_of
 from ...segmenters.promptable import PromptableSegmenter
 from ...storage import read_json
@@ -200,8 +200,9 @@ def _one_case(run: _Run, case: InputCase, given: Sequence[ObjectPrompt], identit
     )
     with appearing(run.out / case.name) as folder:
         files = write_masks(folder, result)
-        (folder / PICTURE).write_bytes(case_picture(result))
-        write_prompted_report(folder / PAGE, result, run.facts())
+        panels = draw_panels(result)
+        (folder / PICTURE).write_bytes(case_picture(result, panels))
+        write_prompted_report(folder / PAGE, result, panels, run.facts())
         for number, found in enumerate(result.objects, start=1):
             worst = result.worst(found)
             small = thumbnail(result.slices, worst.prompt.plane or 0, worst)
