@@ -181,3 +181,18 @@ def test_of_masks_that_overlap_the_likelier_has_the_pixel(network):
     wins = surer.mask & (surer.probability > found.kept.probability)
     assert (labels[wins] == 3).all()
     assert (probability == np.maximum(found.kept.probability, surer.probability)).all()
+
+
+def test_a_mask_of_which_little_is_expected_is_no_alternative(network):
+    image, _ = ball()
+    embedding = network.encode(planes(image)(6))
+
+    def doubtful(decoded, kinds):
+        found = uncalibrated(decoded, kinds)
+        expected = torch.tensor([[0.8, 0.7, 0.1]])
+        return replace(found, expected_iou=expected, task_gap=torch.tensor([0.3]), chosen=torch.tensor([0]))
+
+    (found,) = answer_plane(network, embedding, [MIDDLE], doubtful, advise=False)
+    assert found.shown[0]
+    assert not found.shown[2]
+    assert found.ahead == pytest.approx(0.8 - found.expected_iou[found.own])

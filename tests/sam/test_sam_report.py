@@ -34,7 +34,13 @@ def answer_with(case, expected, click_gain=0.0, task=0.0, model=float("nan"), sh
     answer = case.objects[0].answers[0]
     kept = PlaneMask(answer.kept.mask, answer.kept.probability, answer.kept.entropy, expected, 0.1, 0.95)
     return replace(
-        answer, kept=kept, click=Click(12, 34, 0, click_gain), task_gap=task, model_gap=model, shown=shown
+        answer,
+        chosen=answer.own,
+        kept=kept,
+        click=Click(12, 34, 0, click_gain),
+        task_gap=task,
+        model_gap=model,
+        shown=shown,
     )
 
 
@@ -54,6 +60,17 @@ def test_what_does_not_help_is_not_advised(case):
     assert remedies(answer_with(case, 0.4, 0.2, 0.3, 0.5), None) == [
         (0.2, "a click outside of the object at (12, 34)")
     ]
+
+
+def test_what_the_offered_mask_is_ahead_of_the_networks_pick_is_no_gain(case):
+    answer = replace(
+        answer_with(case, 0.5, 0.2, 0.3, 0.15, (True, True, False)),
+        expected_iou=(0.4, 0.5, 0.1),
+        own=0,
+        chosen=1,
+    )
+    gains = [gain for gain, _ in remedies(answer, "large")]
+    assert gains == pytest.approx([0.2, 0.2, 0.05])
 
 
 def test_the_region_holds_everything_that_is_drawn(case):

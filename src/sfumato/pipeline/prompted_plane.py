@@ -20,6 +20,8 @@ Assess = Callable[[Decoded, Sequence[str]], Assessment]
 """(answers, kinds of the prompts) -> what is expected of every mask; such as `SamGaps.assess`, or `uncalibrated`."""
 ASK_ABOVE = 0.05
 """Task gap in IoU from which on a person is shown the alternatives."""
+PLAUSIBLE = 0.5
+"""Masks whose expected IoU is below this share of the best one's are no alternatives."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,12 @@ class ObjectAnswer:
         above: chance that the chosen mask's IoU exceeds the heads' threshold; NaN without heads.
         chosen: the hypothesis that is expected to be best.
         own: the one that the network ranks first.
-        model_gap: expected gain in IoU from the largest network of the ladder; NaN without heads.
-        prompt_gap: from a dense prompt; NaN without heads.
-        task_gap: from pointing out the best of the three masks; NaN without heads.
-        click: the next click that is expected to help most; None where nobody looked for it.
+        model_gap: expected gain in IoU over the network's own pick from the largest network of the ladder; NaN without
+            heads.
+        prompt_gap: likewise from a dense prompt.
+        task_gap: likewise from pointing out the best of the three masks.
+        click: the next click that is expected to help most, its gain counted from the chosen mask; None where nobody
+            looked for it.
     """
 
     prompt: ObjectPrompt
@@ -88,6 +92,11 @@ class ObjectAnswer:
     prompt_gap: float
     task_gap: float
     click: Click | None = None
+
+    @property
+    def ahead(self) -> float:
+        """By how much the chosen mask is expected to be better than the network's own pick, which gaps start from."""
+        return self.expected_iou[self.chosen] - self.expected_iou[self.own]
 
 
 def uncalibrated(decoded: Decoded, kinds: Sequence[str]) -> Assessment:
@@ -140,6 +149,7 @@ def answer_plane(
     found = assess(decoded, kinds)
     masks = decoded.masks().cpu()
     shown = offer_masks(masks, found.expected_iou, found.task_gap.nan_to_num(0.0), ASK_ABOVE).shown
+    shown &= found.expected_iou >= PLAUSIBLE * found.expected_iou.amax(dim=1, keepdim=True)
     clicks = None
     if advise:
         clicks = next_click(decoded, found.expected_iou.to(decoded.logits.device), network, embedding, rows)

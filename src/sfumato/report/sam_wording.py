@@ -44,7 +44,7 @@ def remedies(answer: ObjectAnswer, larger: str | None) -> list[tuple[float, str]
         larger: the network that the model gap is about; None without one.
 
     Returns:
-        Gains, and how to get them as the subject of a sentence.
+        Gains over the offered mask, and how to get them as the subject of a sentence.
     """
     found = []
     if answer.click is not None:
@@ -53,9 +53,9 @@ def remedies(answer: ObjectAnswer, larger: str | None) -> list[tuple[float, str]
         found.append((answer.click.gain, f"a click {where} of the object at {place}"))
     worth = [j + 1 for j, shown in enumerate(answer.shown) if shown]
     if len(worth) > 1:
-        found.append((answer.task_gap, f"choosing among masks {_listed(worth)}"))
+        found.append((answer.task_gap - answer.ahead, f"choosing among masks {_listed(worth)}"))
     if larger is not None:
-        found.append((answer.model_gap, f"asking {larger}"))
+        found.append((answer.model_gap - answer.ahead, f"asking {larger}"))
     kept = [(gain, how) for gain, how in found if math.isfinite(gain) and gain >= LEAST_GAIN]
     return sorted(kept, reverse=True)
 
@@ -99,22 +99,17 @@ def numbers(answer: ObjectAnswer, calibrated: bool, larger: str | None) -> list[
             f"Of mask {answer.chosen + 1}, the one that is shown; the interval is meant to hold nine of ten masks.",
         ),
     )
+    over = f"Expected gain in IoU over mask {answer.own + 1}"
     rows.append(
         (
             "prompt gap",
             f"{answer.prompt_gap:+.2f}",
-            "Expected gain in IoU from eight clicks inside of the object in place of this prompt.",
+            f"{over} from eight clicks inside of the object in place of this prompt.",
         )
     )
-    rows.append(
-        (
-            "task gap",
-            f"{answer.task_gap:+.2f}",
-            "Expected gain from pointing out the best of the three masks.",
-        )
-    )
+    rows.append(("task gap", f"{answer.task_gap:+.2f}", f"{over} from pointing out the best of the three."))
     if larger is not None:
-        rows.append(("model gap", f"{answer.model_gap:+.2f}", f"Expected gain from asking {larger}."))
+        rows.append(("model gap", f"{answer.model_gap:+.2f}", f"{over} from asking {larger}."))
     return rows
 
 
