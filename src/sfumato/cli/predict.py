@@ -17,22 +17,25 @@ def register(app: typer.Typer) -> None:
 
 
 class PredictCommand(TyperCommand):
-    """`sfumato predict`, but for the method `sam`, which takes prompts: `sfumato sam predict` reads its arguments."""
+    """`sfumato predict`, but for the methods `sam` and `text_guided`, which take prompts by commands of their own."""
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
         """See click; the context that comes back runs the command that it belongs to."""
-        if args[:1] != ["sam"]:
+        if args[:1] == ["sam"]:
+            from .sam.predict import alone
+        elif args[:1] == ["text_guided"]:
+            from .text.predict import alone
+        else:
             return super().make_context(info_name, args, *more, **extra)
-        from .sam.predict import alone
-
-        return alone().make_context(f"{info_name} sam", args[1:], *more, **extra)
+        return alone().make_context(f"{info_name} {args[0]}", args[1:], *more, **extra)
 
 
 def predict(
     method: Annotated[
         str,
         typer.Argument(
-            help="A folder of `sfumato fit`, or a shipped pair (see `sfumato info`); `sam` is `sfumato sam predict`."
+            help="A folder of `sfumato fit`, or a shipped pair (see `sfumato info`); `sam` and `text_guided` have "
+            "a --help of their own."
         ),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],

@@ -139,6 +139,12 @@ def _warnings(
         said.append(
             f"No training sentence has {', '.join(new)}: what such words do to the mask is not known."
         )
+    return (*said, *reading_warnings(truncated, unknown))
+
+
+def reading_warnings(truncated: bool, unknown: float) -> tuple[str, ...]:
+    """What the language model itself says of a sentence, one sentence each; arguments as for `Vocabulary.check`."""
+    said = []
     if unknown >= RARE:
         said.append(f"The language model has no word pieces for {unknown:.0%} of the sentence.")
     if truncated:

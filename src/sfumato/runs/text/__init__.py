@@ -1,0 +1,1 @@
+"""Runs of text-guided segmentation: one file per command."""

@@ -1,0 +1,42 @@
+"""A trained text-guided network, ready to predict: as it was fitted, or as it was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...errors import StorageError
+from ...interfaces import Method
+from ...registry import get_method
+from ...storage import METHOD_FILE, SEGMENTER_FILE, load_method, load_segmenter_folder, read_record
+
+NAME = "text_guided"
+UNCALIBRATED = (
+    "not calibrated: probabilities and doubt are the network's own, and no case is accepted; `sfumato fit text_guided` "
+    "calibrates them"
+)
+
+
+def open_text_model(folder: Path) -> tuple[Method, dict[str, Any]]:
+    """The method and its record; the record of a network that was trained but not fitted is empty.
+
+    Args:
+        folder: of `sfumato fit text_guided`, or of `sfumato train --method text_guided`.
+
+    Raises:
+        StorageError: neither, or damaged files.
+    """
+    if (folder / METHOD_FILE).exists():
+        method = load_method(folder)
+        if method.name != NAME:
+            raise StorageError(
+                f"{folder}: a folder of {method.name}, expected {NAME}; use `sfumato predict {folder} IMAGE`."
+            )
+        return method, read_record(folder)
+    if (folder / SEGMENTER_FILE).exists():
+        spec = get_method(NAME)
+        return spec.build(spec.config(), load_segmenter_folder(folder)), {}
+    raise StorageError(
+        f"{folder}: neither {METHOD_FILE} nor {SEGMENTER_FILE} in it, expected a folder of `sfumato train --method "
+        f"{NAME}` or `sfumato fit {NAME}`."
+    )
