@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .by_method import command_by_method
 from .shared import (
     DataOption,
     InstancesOption,
@@ -25,11 +26,16 @@ from .shared import (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("evaluate")(evaluate)
+    app.command("evaluate", cls=command_by_method({"text_guided": ".text.evaluate"}))(evaluate)
 
 
 def evaluate(
-    method: Annotated[str, typer.Argument(help="A folder of `sfumato fit`, or a shipped pair.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of `sfumato fit`, or a shipped pair; `text_guided` has a --help of its own."
+        ),
+    ],
     data: DataOption,
     split: Annotated[str, typer.Option(help="train, calibration or test.")] = "test",
     out: Annotated[

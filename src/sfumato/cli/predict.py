@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
+from .by_method import command_by_method
 from .shared import DeviceOption, JsonOption, PickleOption, ResampleOption, case_progress, emit, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("predict", cls=PredictCommand)(predict)
-
-
-class PredictCommand(TyperCommand):
-    """`sfumato predict`, but for the methods `sam` and `text_guided`, which take prompts by commands of their own."""
-
-    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        """See click; the context that comes back runs the command that it belongs to."""
-        if args[:1] == ["sam"]:
-            from .sam.predict import alone
-        elif args[:1] == ["text_guided"]:
-            from .text.predict import alone
-        else:
-            return super().make_context(info_name, args, *more, **extra)
-        return alone().make_context(f"{info_name} {args[0]}", args[1:], *more, **extra)
+    methods = {"sam": ".sam.predict", "text_guided": ".text.predict"}
+    app.command("predict", cls=command_by_method(methods))(predict)
 
 
 def predict(

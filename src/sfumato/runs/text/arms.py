@@ -1,0 +1,118 @@
+"""One labelled case segmented by its sentence and by what may stand in the sentence's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...datasets import TextTable
+from ...datasets.binary_mask import read_binary_mask
+from ...datasets.text_variants import claims, contradiction, misspelt, paraphrases
+from ...errors import InputError
+from ...imaging import read_image
+from ...interfaces import Method
+from ...methods.text_guided.contradiction import Contradiction, find_contradiction
+from ...pipeline.case import PredictOptions, predict_image
+from ...pipeline.result import CaseResult
+from ...types import TextPrompt
+from ..judge import Truth, judge
+
+ARMS = ("sentence", "none", "paraphrase", "misspelt", "contradiction")
+"""What stands in a case's place of the sentence; one that the case does not allow is left out for it."""
+OPTIONS = PredictOptions(float32=True)
+
+
+@dataclass(frozen=True)
+class TextCaseScores:
+    """One case by arm.
+
+    Args:
+        name: of the case.
+        patient: it belongs to.
+        sentences: by arm; None without one.
+        numbers: by arm: `dice` (1 where nothing was to be found and nothing was), `auroc` and `ece` near the object,
+            and `overlap`, `predicted`, `true` voxels, for the pooled Dice.
+        contradictions: found with its own sentence and with the contradicting one.
+    """
+
+    name: str
+    patient: str
+    sentences: Mapping[str, str | None]
+    numbers: Mapping[str, Mapping[str, float]]
+    contradictions: Mapping[str, Contradiction]
+
+
+def sentences_of(
+    sentence: str | None, others: Sequence[str], generator: np.random.Generator
+) -> dict[str, str | None]:
+    """By arm what is said of a case; of a case without a sentence only that."""
+    if sentence is None:
+        return {"none": None}
+    arms: dict[str, str | None] = {"sentence": sentence, "none": None}
+    same = paraphrases(sentence)
+    if same:
+        arms["paraphrase"] = same[-1]
+    typed = misspelt(sentence, generator)
+    if typed != sentence:
+        arms["misspelt"] = typed
+    try:
+        arms["contradiction"] = contradiction(sentence, others, generator)
+    except InputError:  # no other sentence contradicts it, so the arm has one case less
+        return arms
+    return arms
+
+
+def judge_case(
+    method: Method,
+    table: TextTable,
+    name: str,
+    arms: Mapping[str, str | None],
+    sizes: Mapping[str, tuple[float, float]],
+) -> TextCaseScores:
+    """Segment a case in every arm and judge it.
+
+    Args:
+        method: with a segmenter that reads sentences.
+        table: that the case is in.
+        name: of the case.
+        arms: from `sentences_of`.
+        sizes: see `find_contradiction`.
+
+    Raises:
+        InputError: an image or a mask that cannot be used.
+    """
+    case = table.cases[name].case
+    if case.label is None:
+        raise InputError(f"{name}: no mask, expected one to judge by.")
+    image, label = read_image(case.images, name), read_binary_mask(case.label, name).array
+    truth = Truth(name, case.patient, label)
+    found = {
+        arm: predict_image(method, image, None, OPTIONS, prompt=None if text is None else TextPrompt((text,)))
+        for arm, text in arms.items()
+    }
+    numbers = {arm: _numbers(method, result, truth) for arm, result in found.items()}
+    contradictions = {
+        arm: find_contradiction(
+            claims(text), found[arm].segmentation > 0, found["none"].segmentation > 0, sizes=sizes
+        )
+        for arm, text in arms.items()
+        if text is not None and arm in ("sentence", "contradiction")
+    }
+    return TextCaseScores(name, case.patient, arms, numbers, contradictions)
+
+
+def _numbers(method: Method, result: CaseResult, truth: Truth) -> dict[str, float]:
+    judged = judge(method, result, truth, {}).content
+    predicted, true = result.segmentation > 0, truth.label > 0
+    overlap, sizes = int((predicted & true).sum()), int(predicted.sum() + true.sum())
+    near = judged["regions"]["near"]
+    return {
+        "dice": 2 * overlap / sizes if sizes else 1.0,
+        "auroc": near["auroc"],
+        "ece": near["ece"],
+        "overlap": overlap,
+        "predicted": int(predicted.sum()),
+        "true": int(true.sum()),
+    }

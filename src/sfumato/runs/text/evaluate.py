@@ -1,0 +1,158 @@
+"""`sfumato evaluate text_guided`: what a sentence is worth, and what a network makes of wrong ones.
+
+Sentences of most data sets were written from the mask. So each case is also segmented without its sentence, with a
+paraphrase, with a typing error, and with the sentence of another case that contradicts its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets import Splits, TextTable, read_text_table
+from ...datasets.splits import PATIENT_PATTERN, SPLIT_NAMES
+from ...errors import DatasetError, InputError, SfumatoError
+from ...metrics.bootstrap import bootstrap_difference, bootstrap_mean
+from ...metrics.selective import selective
+from ...storage import METHOD_FILE, SEGMENTER_FILE, read_json
+from ..files import write_text
+from ..manifest import Manifest
+from ..plain import plain
+from .arms import ARMS, TextCaseScores, judge_case, sentences_of
+from .model import open_text_model
+from .sentences import read_sentences
+
+
+def evaluate_texts(
+    model: Path,
+    data: Path,
+    split: str = "test",
+    level: str | None = None,
+    out: Path | None = None,
+    splits: Path | None = None,
+    patient_pattern: str = PATIENT_PATTERN,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Judge a text-guided network on labelled cases with sentences.
+
+    Args:
+        model: folder, see `open_text_model`.
+        data: folder or table, see `read_text_table`.
+        split: `train`, `calibration` or `test`.
+        level: of detail, where there are several.
+        out: gets `results.json`, `results.csv` and `manifest.json`; None writes nothing.
+        splits: JSON file of the splits; those the network was trained with by default.
+        patient_pattern: see `read_text_table`.
+        seed: of contradictions, typing errors and the bootstrap.
+        progress: told the name of each finished case.
+
+    Returns:
+        Per arm: Dice per image and pooled, what is lost against the sentence, and the quality of the doubt; how well
+        contradictions are told from true sentences.
+
+    Raises:
+        InputError: not one case could be judged.
+        DatasetError: an empty split, or none that is known.
+    """
+    method, _ = open_text_model(model)
+    table, training = read_text_table(data, patient_pattern), read_sentences(model)
+    chosen = table.dataset().splits(splits) if splits else recorded_splits(model, table)
+    names = chosen[split]
+    if not names:
+        raise DatasetError(f"The {split} split is empty, expected cases to judge by.")
+    others = [text for name in names if (text := table.sentence(name, level))]
+    done: list[TextCaseScores] = []
+    problems: list[str] = []
+    for number, name in enumerate(names):
+        generator = np.random.default_rng((seed, number))
+        try:
+            arms = sentences_of(table.sentence(name, level), others, generator)
+            done.append(judge_case(method, table, name, arms, training.sizes if training else {}))
+        except SfumatoError as error:
+            problems.append(str(error))
+        progress(name)
+    if not done:
+        raise InputError("No case could be judged." + (f" The first: {problems[0]}" if problems else ""))
+    results = plain(summarise(done, seed) | {"split": split, "level": level, "problems": problems})
+    if out is not None:
+        _write(out, results, done, {"split": split, "level": level, "model": model.name}, seed)
+    return results
+
+
+def recorded_splits(model: Path, table: TextTable) -> Splits:
+    """The splits that a network was trained with, from its record.
+
+    Raises:
+        DatasetError: none were written down, or they name cases that the table does not have.
+    """
+    file = next(model / f for f in (METHOD_FILE, SEGMENTER_FILE) if (model / f).exists())
+    content = read_json(file).get("record", {}).get("splits")
+    if not content or not all(set(content.get(name, ())) <= set(table.cases) for name in SPLIT_NAMES):
+        raise DatasetError(
+            f"{model}: no splits of these cases were written down, expected some to keep training cases apart; give "
+            "--splits."
+        )
+    return Splits(*(tuple(content[name]) for name in SPLIT_NAMES))
+
+
+def summarise(cases: Sequence[TextCaseScores], seed: int = 0) -> dict[str, Any]:
+    """Numbers over cases with 95 % intervals over patients."""
+    patients = [case.patient for case in cases]
+    columns = {arm: _column(cases, arm, "dice") for arm in ARMS}
+    arms = {}
+    for arm, dice in columns.items():
+        rows = [case.numbers[arm] for case in cases if arm in case.numbers]
+        overlap = sum(row["overlap"] for row in rows)
+        sizes = sum(row["predicted"] + row["true"] for row in rows)
+        arms[arm] = {
+            "dice": asdict(bootstrap_mean(dice, patients, seed)),
+            "lost": asdict(bootstrap_difference(columns["sentence"], dice, patients, seed)),
+            "pooled_dice": 2 * overlap / sizes if sizes else float("nan"),
+            "auroc": asdict(bootstrap_mean(_column(cases, arm, "auroc"), patients, seed)),
+            "ece": asdict(bootstrap_mean(_column(cases, arm, "ece"), patients, seed)),
+        }
+    return {"cases": len(cases), "patients": len(set(patients)), "arms": arms, "contradiction": _told(cases)}
+
+
+def _column(cases: Sequence[TextCaseScores], arm: str, number: str) -> np.ndarray:
+    return np.array([case.numbers.get(arm, {}).get(number, float("nan")) for case in cases], dtype=float)
+
+
+def _told(cases: Sequence[TextCaseScores]) -> dict[str, float]:
+    """How well a contradiction is told from a true sentence: by its score, and by a warning."""
+    pairs = [(arm, found) for case in cases for arm, found in case.contradictions.items()]
+    wrong = np.array([arm == "contradiction" for arm, _ in pairs], dtype=bool)
+    scores = np.array([found.score for _, found in pairs], dtype=float)
+    warned = np.array([bool(found.warnings) for _, found in pairs], dtype=bool)
+    share = lambda chosen: float(warned[chosen].mean()) if chosen.any() else float("nan")
+    return {
+        "auroc": selective(scores, wrong).auroc if len(pairs) else float("nan"),
+        "warned_of_contradictions": share(wrong),
+        "warned_of_true_sentences": share(~wrong),
+    }
+
+
+def _write(
+    out: Path, results: Mapping[str, Any], cases: Sequence[TextCaseScores], config: dict[str, Any], seed: int
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["case", "patient", "arm", "sentence", "dice", "auroc near", "ece near"])
+    for case in cases:
+        for arm, numbers in case.numbers.items():
+            told = [numbers[key] for key in ("dice", "auroc", "ece")]
+            writer.writerow([case.name, case.patient, arm, case.sentences[arm] or "", *told])
+    write_text(out / "results.csv", buffer.getvalue())
+    manifest = Manifest("evaluate text_guided", config, seed)
+    manifest.failures = list(results["problems"])
+    manifest.write(out)
