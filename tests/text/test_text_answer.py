@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from sfumato.errors import ConfigError
 from sfumato.imaging import Geometry, Image
@@ -16,50 +15,7 @@ from sfumato.pipeline import text_answer
 from sfumato.pipeline.result import CaseResult
 from sfumato.pipeline.text_answer import TextOptions, answer_text, left_out
 
-SIDE = 32
-SENTENCE = "one small disc, left"
-
-
-def disc(column: float, radius: float = 5.0) -> np.ndarray:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    return (y - 15.5) ** 2 + (x - column) ** 2 <= radius**2
-
-
-def foreground(text: str | None) -> np.ndarray:
-    """The left disc for `left`, else the right one; larger for `large`; half sure of everything without a sentence."""
-    words = [] if text is None else text.replace(",", " ").split()
-    mask = disc(8 if "left" in words else 24, 8.0 if "large" in words else 5.0)
-    return np.where(mask, 0.9 if words else 0.6, 0.1).astype(np.float32)
-
-
-class Scripted:
-    """Stands for `predict_image`, and notes what it was asked."""
-
-    def __init__(self):
-        self.asked: list[str | None] = []
-
-    def __call__(self, method, image, rule=None, options=None, prompt=None) -> CaseResult:
-        text = None if prompt is None else prompt.sentences[0]
-        self.asked.append(text)
-        p = foreground(text)
-        if image.geometry.dims == 3:
-            p = np.ascontiguousarray(np.broadcast_to(p.T[:, None, ::-1], image.geometry.shape))
-        probability = np.stack([1 - p, p])
-        return CaseResult(
-            image,
-            ("background", "disc"),
-            (p > 0.5).astype(np.uint8),
-            probability,
-            {},
-            {},
-            {"disc": (0.1, 0.1)},
-        )
-
-
-class Encoder:
-    def encode(self, sentences):
-        long = torch.tensor([len(s.split()) > 20 for s in sentences])
-        return SimpleNamespace(truncated=long, unknown=torch.zeros(len(sentences)))
+from .scripted import METHOD, SENTENCE, SIDE, Scripted, foreground
 
 
 @pytest.fixture
@@ -71,9 +27,7 @@ def scripted(monkeypatch) -> Scripted:
 
 @pytest.fixture(scope="module")
 def method():
-    return SimpleNamespace(
-        name="text_guided", segmenter=SimpleNamespace(condition=SimpleNamespace(encoder=Encoder()))
-    )
+    return METHOD
 
 
 @pytest.fixture(scope="module")
