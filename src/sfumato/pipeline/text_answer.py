@@ -39,7 +39,7 @@ class TextOptions:
 
     Args:
         training: what the network's sentences were like; None does not tell new words.
-        variants: further sentences to try, beside none and the paraphrases that are known.
+        variants: further sentences to try, beside none and a paraphrase.
         sides: whose left a sentence means on pictures, `image` or `patient`; volumes know the patient's.
         words: leave each word out once, on pictures.
     """
@@ -81,7 +81,7 @@ class TextAnswer:
         shift: see `TextSensitivity.shift`, (*grid) float32.
         wording: `TextSensitivity.words`, nats.
         image_doubt: `TextSensitivity.image`, nats.
-        variants: no sentence, paraphrases, further ones.
+        variants: no sentence, a paraphrase where one is known, further ones.
         words: each word left out.
         check: what is new in the sentence.
         contradiction: of sentence and masks.
@@ -145,7 +145,9 @@ def answer_text(
 def _with_sentence(
     segment: Segment, said: str, result: CaseResult, check: SentenceCheck, options: TextOptions
 ) -> TextAnswer:
-    others = list(dict.fromkeys([*paraphrases(said), *(" ".join(v.split()) for v in options.variants)]))
+    # Of the paraphrases the last replaces all phrases: the others lie between, and would outvote no sentence at all.
+    same = paraphrases(said)[-1:]
+    others = list(dict.fromkeys([*same, *(" ".join(v.split()) for v in options.variants)]))
     plain, *answers = [segment(None), *(segment(text) for text in others)]
     found = _sensitivity(result, [plain, *answers])
     variants = tuple(
