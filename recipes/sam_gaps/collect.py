@@ -9,6 +9,7 @@ eight clicks inside of the mask that the network gave for the first click, on ev
 from __future__ import annotations
 
 import argparse
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def make_references(ladder: Ladder, resample: bool) -> References:
         found = reference_entropies(answer, models=others, choice="matched")
         if resample:
             mask = answer.masks()[0, answer.own_pick()[0]][None]
-            clicks = clicks_within(mask, RESAMPLED, seed=len(asked.name))
+            clicks = clicks_within(mask, RESAMPLED, seed=zlib.crc32(asked.name.encode()))
             again = resampled(ladder.rungs[rung], embeddings[rung], clicks)
             prompts = torch.full((len(asked.kinds),), float("nan"))
             prompts[0] = mixture_entropy([_row(answer, 0), *again], "own")[0]

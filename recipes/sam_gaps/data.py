@@ -33,9 +33,9 @@ class BenchSet:
 def bench_sets(data: Path) -> dict[str, BenchSet]:
     """All four, from the folder that holds them."""
     return {
-        "dsb2018": _by_index(data / "dsb2018", CollectOptions("instances", per_image=3, per_object=4)),
+        "dsb2018": _by_index(data / "dsb2018", CollectOptions("instances", per_image=3, per_object=5)),
         "hippocampus": _by_index(
-            data / "hippocampus_msd", CollectOptions("components", per_image=2, per_object=4, per_volume=1)
+            data / "hippocampus_msd", CollectOptions("components", per_image=2, per_object=5, per_volume=1)
         ),
         "acdc": _acdc(data / "acdc"),
         "cvc_clinicdb": _clinicdb(data / "cvc_clinicdb"),
@@ -54,7 +54,7 @@ def _by_index(folder: Path, options: CollectOptions) -> BenchSet:
 
 def _acdc(folder: Path) -> BenchSet:
     splits = Splits(**{name: tuple(part) for name, part in json.loads(ACDC_SPLITS.read_text()).items()})
-    options = CollectOptions("components", per_image=3, per_object=4, per_volume=1)
+    options = CollectOptions("components", per_image=3, per_object=5, per_volume=1)
     return BenchSet(open_dataset(folder).cases, splits, options)
 
 
@@ -70,4 +70,4 @@ def _clinicdb(folder: Path) -> BenchSet:
     parts = {
         part: tuple(n for n in cases if sequence[int(n)] in numbers) for part, numbers in SEQUENCES.items()
     }
-    return BenchSet(cases, Splits(**parts), CollectOptions("components", per_image=2, per_object=4))
+    return BenchSet(cases, Splits(**parts), CollectOptions("components", per_image=2, per_object=5))

@@ -13,6 +13,7 @@ from sfumato.datasets.prompts import (
     draw_prompts,
     interior_point,
     jittered_box,
+    misplaced_box,
     objects_of,
     outside_point,
     sample_points,
@@ -105,6 +106,21 @@ def test_a_loose_box_stays_in_the_plane_and_over_the_object(amount):
         assert (loose >= 0).all()
         assert (loose <= np.array(mask.shape) - 1).all()
         assert amount or (loose == tight).all()
+
+
+def test_a_misplaced_box_stays_in_the_plane_and_misses_much_of_the_object():
+    draw, overlaps = np.random.default_rng(1), []
+    for mask in (mask for seed in range(5) for mask in blobs(seed)):
+        box = misplaced_box(mask, draw)
+        assert (box >= 0).all()
+        assert (box <= np.array(mask.shape) - 1).all()
+        assert (box[1] - box[0] >= 1).all()
+        tight = tight_box(mask)
+        shared = (np.minimum(box[1], tight[1]) - np.maximum(box[0], tight[0]) + 1).clip(min=0).prod()
+        areas = [(b[1] - b[0] + 1).prod() for b in (box, tight)]
+        overlaps.append(shared / (sum(areas) - shared))
+    assert min(overlaps) < 0.2
+    assert np.median(overlaps) < 0.6
 
 
 def test_the_same_generator_draws_the_same_prompts():

@@ -26,6 +26,8 @@ LEAST_AREA = 10
 """Smaller objects are left out by default, as in UncertainSAM's evaluation on COCO."""
 LOOSENESS = 0.15
 """Noise on each side of a hurried box, as a share of the box."""
+MISPLACEMENT = 0.5
+"""Noise of a misplaced box, as a share of the box."""
 CONNECTED = np.ones((3, 3), dtype=bool)
 """Pixels that touch at a corner belong together."""
 
@@ -152,6 +154,20 @@ def jittered_box(mask: np.ndarray, generator: np.random.Generator, amount: float
     return np.stack([moved[0].clip(0, middle), moved[1].clip(middle, last)])
 
 
+def misplaced_box(mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A box beside the object, or much too large or small: the tight one moved and scaled by normal noise.
+
+    Its centre moves by `MISPLACEMENT` of the box's sides, the logarithm of each side by as much; it stays in the plane
+    and over at least two pixels along each axis.
+    """
+    box, last = tight_box(mask), np.array(mask.shape) - 1.0
+    side = box[1] - box[0] + 1
+    centre = box.mean(axis=0) + MISPLACEMENT * side * generator.normal(size=2)
+    half = side * np.exp(MISPLACEMENT * generator.normal(size=2)) / 2
+    first = np.clip(centre - half, 0, last - 1)
+    return np.stack([first, np.clip(centre + half, first + 1, last)])
+
+
 def draw_prompts(mask: np.ndarray, generator: np.random.Generator) -> tuple[SpatialPrompt, tuple[str, ...]]:
     """One prompt of every kind, and the click once more at a random place.
 
@@ -161,7 +177,7 @@ def draw_prompts(mask: np.ndarray, generator: np.random.Generator) -> tuple[Spat
 
     Returns:
         Prompts, one row each, and their kinds: `point` at the centre and at random, `points` (two inside, one just
-        outside), `box`, `loose_box` and `box_and_point`.
+        outside), `box`, `loose_box`, `misplaced_box` and `box_and_point`.
 
     Raises:
         InputError: an empty mask.
@@ -171,7 +187,7 @@ def draw_prompts(mask: np.ndarray, generator: np.random.Generator) -> tuple[Spat
         >>> mask[1:6, 2:7] = True
         >>> prompts, kinds = draw_prompts(mask, np.random.default_rng(0))
         >>> len(prompts), kinds[:3]
-        (6, ('point', 'point', 'points'))
+        (7, ('point', 'point', 'points'))
     """
     centre = (*centre_point(mask), 1)
     anywhere, first, second, third = ((int(r), int(c), 1) for r, c in sample_points(mask, 4, generator))
@@ -184,6 +200,7 @@ def draw_prompts(mask: np.ndarray, generator: np.random.Generator) -> tuple[Spat
         ("points", ObjectPrompt("", several)),
         ("box", ObjectPrompt("", (), box)),
         ("loose_box", ObjectPrompt("", (), loose)),
+        ("misplaced_box", ObjectPrompt("", (), _flat(misplaced_box(mask, generator)))),
         ("box_and_point", ObjectPrompt("", (anywhere,), box)),
     ]
     return spatial_rows([prompt for _, prompt in asked]), tuple(kind for kind, _ in asked)

@@ -55,7 +55,7 @@ def fit(
     per_image: PerImageOption = 8,
     per_object: Annotated[
         int, typer.Option("--per-object", help="Prompts per object at most; the click at its centre stays.")
-    ] = 6,
+    ] = 7,
     per_volume: PerVolumeOption = 8,
     min_area: MinAreaOption = 10,
     channel: ChannelOption = 0,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ...errors import InputError
 from ...segmenters.promptable.protocol import HYPOTHESES
 from .config import SamGapsConfig
-from .records import PROMPT_KINDS, HypothesisInputs
+from .records import PROMPT_KINDS, SEEN_AS, VISIBLE_KINDS, HypothesisInputs
 from .shape import SHAPE_FEATURES
 
 LEAST_SPREAD = 1e-6
@@ -39,7 +39,7 @@ def token_pairs(
 
 def indicator_count(config: SamGapsConfig) -> int:
     """How many features, the last ones, are zeros and ones."""
-    return 0 if config.features == "pairs" else HYPOTHESES + len(PROMPT_KINDS) + len(config.ladder)
+    return 0 if config.features == "pairs" else HYPOTHESES + len(VISIBLE_KINDS) + len(config.ladder)
 
 
 def feature_width(config: SamGapsConfig) -> int:
@@ -77,7 +77,9 @@ def hypothesis_features(
 def _indicators(inputs: HypothesisInputs, rungs: int) -> list[Tensor]:
     rows = len(inputs)
     hypothesis = torch.eye(HYPOTHESES, device=inputs.iou_token.device).expand(rows, -1, -1)
-    kind = F.one_hot(inputs.kind.long(), len(PROMPT_KINDS))[:, None].expand(-1, HYPOTHESES, -1)
+    seen = torch.tensor([VISIBLE_KINDS.index(SEEN_AS.get(kind, kind)) for kind in PROMPT_KINDS])
+    visible = seen.to(inputs.kind.device)[inputs.kind.long()]
+    kind = F.one_hot(visible, len(VISIBLE_KINDS))[:, None].expand(-1, HYPOTHESES, -1)
     rung = F.one_hot(inputs.rung.long(), rungs)[:, None].expand(-1, HYPOTHESES, -1)
     return [hypothesis, kind, rung]
 

@@ -8,7 +8,7 @@ from ...types import SpatialPrompt
 
 
 def prompt_kinds(prompts: SpatialPrompt) -> tuple[str, ...]:
-    """The kind of each prompt, out of `PROMPT_KINDS`; a box is taken for a tight one.
+    """The kind of each prompt, out of `PROMPT_KINDS`; how tight a box is cannot be seen.
 
     Raises:
         InputError: a mask without clicks or box.

@@ -13,8 +13,11 @@ from torch import Tensor
 
 from ...errors import InputError
 
-PROMPT_KINDS = ("point", "points", "box", "loose_box", "box_and_point")
-"""One click; several; a tight box; a box drawn by a hurried hand; a box and a click."""
+PROMPT_KINDS = ("point", "points", "box", "loose_box", "misplaced_box", "box_and_point")
+"""One click; several; a tight box; a box drawn by a hurried hand; one that misses much of the object; box and click."""
+VISIBLE_KINDS = ("point", "points", "box", "box_and_point")
+SEEN_AS = {"loose_box": "box", "misplaced_box": "box"}
+"""How tight a box is cannot be seen where a mask is wanted, so heads are not told."""
 
 
 @dataclass(frozen=True)

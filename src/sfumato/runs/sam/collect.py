@@ -40,7 +40,7 @@ class CollectOptions:
 
     objects: ObjectMode = "components"
     per_image: int = 8
-    per_object: int = 6
+    per_object: int = 7
     per_volume: int = 8
     min_area: int = LEAST_AREA
     channel: int = 0
@@ -145,13 +145,14 @@ def _object_name(case: Case, planes: Planes, index: int, name: str) -> str:
 
 
 def _asked(name: str, mask: np.ndarray, most: int, draw: np.random.Generator) -> AskedObject:
-    """Prompts of several kinds for an object, and of each the dense prompt that keeps its box."""
+    """Prompts of several kinds for an object, and of each the dense one, which keeps a box over the object."""
     prompts, kinds = draw_prompts(mask, draw)
     rows = [0, *pick(range(1, len(kinds)), most - 1, draw)]
     prompts, kinds = prompts[torch.tensor(rows)], tuple(kinds[row] for row in rows)
     truth = torch.from_numpy(mask)
     generator = torch.Generator().manual_seed(int(draw.integers(2**31)))
-    dense = [dense_prompt(truth, generator, prompts[row]) for row in range(len(prompts))]
+    kept = [None if kind == "misplaced_box" else prompts[row] for row, kind in enumerate(kinds)]
+    dense = [dense_prompt(truth, generator, given) for given in kept]
     return AskedObject(name, truth, prompts, kinds, _stacked(dense))
 
 

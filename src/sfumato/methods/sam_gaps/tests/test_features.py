@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sfumato.errors import InputError
 from sfumato.methods.sam_gaps.config import SamGapsConfig
 from sfumato.methods.sam_gaps.features import Standard, feature_width, hypothesis_features, token_pairs
-from sfumato.methods.sam_gaps.records import PROMPT_KINDS
+from sfumato.methods.sam_gaps.records import PROMPT_KINDS, SEEN_AS, VISIBLE_KINDS
 
 LADDER = ("small", "large")
 
@@ -45,13 +45,24 @@ def test_published_pairs_are_nothing_but_tokens(phantom_records):
 def test_the_last_features_say_which_hypothesis_prompt_and_network(phantom_records):
     inputs = phantom_records(6, 2).inputs
     found = hypothesis_features(inputs, config())
-    said = found[:, :, -(3 + len(PROMPT_KINDS) + 2) :]
+    said = found[:, :, -(3 + len(VISIBLE_KINDS) + 2) :]
     for row in range(len(inputs)):
         for j in range(3):
-            wanted = torch.zeros(3 + len(PROMPT_KINDS) + 2)
-            wanted[j] = wanted[3 + int(inputs.kind[row])] = 1
-            wanted[3 + len(PROMPT_KINDS) + int(inputs.rung[row])] = 1
+            kind = PROMPT_KINDS[int(inputs.kind[row])]
+            wanted = torch.zeros(3 + len(VISIBLE_KINDS) + 2)
+            wanted[j] = wanted[3 + VISIBLE_KINDS.index(SEEN_AS.get(kind, kind))] = 1
+            wanted[3 + len(VISIBLE_KINDS) + int(inputs.rung[row])] = 1
             assert torch.equal(said[row, j], wanted)
+
+
+def test_heads_are_not_told_how_tight_a_box_is(phantom_records):
+    inputs = phantom_records(6, 2).inputs
+    found = []
+    for kind in ("box", "loose_box", "misplaced_box"):
+        inputs.kind[:] = PROMPT_KINDS.index(kind)
+        found.append(hypothesis_features(inputs, config()))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_standardised_numbers_equal_another_library_s(phantom_records):
@@ -85,7 +96,7 @@ def test_a_kind_of_prompt_that_was_never_fitted_moves_nothing(phantom_records):
     assert not (records.inputs.kind == unseen).any()
     records.inputs.kind[:] = unseen
     found = standard(hypothesis_features(records.inputs, settings), records.inputs.rung)
-    kinds = found[:, :, standard.numbers + 3 : standard.numbers + 3 + len(PROMPT_KINDS)]
+    kinds = found[:, :, standard.numbers + 3 : standard.numbers + 3 + len(VISIBLE_KINDS)]
     assert (kinds == 0).all()
 
 
