@@ -42,5 +42,5 @@ $(VENV)/.demo: $(PARTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: $(PARTS) | $(BIN)/python
-	$(INSTALL) -e '.[dev,train,nnunet,demo,fast,difficulty,sam,distributed]'
+	$(INSTALL) -e '.[dev,train,nnunet,demo,fast,difficulty,sam,text,distributed]'
 	@touch $@ $(VENV)/.demo
