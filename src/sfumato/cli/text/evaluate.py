@@ -21,7 +21,7 @@ ARM_TITLES = {
 
 def alone() -> Any:
     """The command by itself, for `sfumato evaluate text_guided`."""
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command("evaluate")(evaluate)
     return typer.main.get_command(app)
 

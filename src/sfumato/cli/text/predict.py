@@ -14,7 +14,7 @@ from ..shared import DeviceOption, JsonOption, ResampleOption, case_progress, em
 
 def alone() -> Any:
     """The command by itself, for `sfumato predict text_guided`."""
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command("predict")(predict)
     return typer.main.get_command(app)
 
