@@ -18,6 +18,19 @@ from .slices import Slices
 
 
 @dataclass(frozen=True)
+class Judge:
+    """Who tells the expected IoU.
+
+    Args:
+        assess: what is expected of the masks.
+        larger: name of the network that the model gap is about; None without one.
+    """
+
+    assess: Assess
+    larger: str | None = None
+
+
+@dataclass(frozen=True)
 class PromptedCase:
     """A finished case.
 
@@ -65,8 +78,7 @@ def segment_prompted(
     image: Image,
     slices: Slices,
     prompts: Sequence[ObjectPrompt],
-    assess: Assess | None = None,
-    larger: str | None = None,
+    judge: Judge | None = None,
     options: FollowOptions | None = None,
     advise: bool = True,
 ) -> PromptedCase:
@@ -77,8 +89,7 @@ def segment_prompted(
         image: as read.
         slices: of it.
         prompts: one per object, or several with slices in a volume.
-        assess: what is expected of the masks; None takes the network's own estimates.
-        larger: see `PromptedCase`.
+        judge: tells the expected IoU; None takes the network's own estimates.
         options: when objects of a volume are followed.
         advise: look one click ahead.
 
@@ -93,12 +104,13 @@ def segment_prompted(
         lambda index: torch.from_numpy(slices.array[index]),
         count,
         placed,
-        assess or uncalibrated,
+        judge.assess if judge else uncalibrated,
         options,
         advise,
     )
     maps = [joined([found.slices.get(index) for found in objects], sides) for index in range(count)]
     labels, probability, entropy = (np.stack(stack) for stack in zip(*maps, strict=True))
+    larger = judge.larger if judge else None
     return PromptedCase(
-        image, slices, tuple(objects), labels, probability, entropy, assess is not None, larger
+        image, slices, tuple(objects), labels, probability, entropy, judge is not None, larger
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,25 +155,36 @@ def answer_plane(
     if advise:
         clicks = next_click(decoded, found.expected_iou.to(decoded.logits.device), network, embedding, rows)
     kept = keep_masks(decoded, found, found.chosen)
-    return tuple(
-        ObjectAnswer(
-            prompts[i],
-            kinds[i],
-            kept[i],
-            masks[i].numpy(),
-            tuple(shown[i].tolist()),
-            tuple(found.expected_iou[i].tolist()),
-            tuple(decoded.estimates[i].float().tolist()),
-            float(found.above[i, found.chosen[i]]),
-            int(found.chosen[i]),
-            int(found.own[i]),
-            float(found.model_gap[i]),
-            float(found.prompt_gap[i]),
-            float(found.task_gap[i]),
-            None if clicks is None else _click(clicks, i, found),
+    answers = []
+    for row, (prompt, kind) in enumerate(zip(prompts, kinds, strict=True)):
+        numbers = _numbers(decoded, found, row)
+        click = None if clicks is None else _click(clicks, row, found)
+        answers.append(
+            ObjectAnswer(
+                prompt,
+                kind,
+                kept[row],
+                masks[row].numpy(),
+                tuple(shown[row].tolist()),
+                **numbers,
+                click=click,
+            )
         )
-        for i in range(len(prompts))
-    )
+    return tuple(answers)
+
+
+def _numbers(decoded: Decoded, found: Assessment, row: int) -> dict[str, Any]:
+    chosen = int(found.chosen[row])
+    return {
+        "expected_iou": tuple(found.expected_iou[row].tolist()),
+        "estimates": tuple(decoded.estimates[row].float().tolist()),
+        "above": float(found.above[row, chosen]),
+        "chosen": chosen,
+        "own": int(found.own[row]),
+        "model_gap": float(found.model_gap[row]),
+        "prompt_gap": float(found.prompt_gap[row]),
+        "task_gap": float(found.task_gap[row]),
+    }
 
 
 def keep_masks(decoded: Decoded, found: Assessment, chosen: torch.Tensor) -> list[PlaneMask]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...datasets import open_dataset
+from ...datasets import Case, open_dataset
 from ...datasets.splits import PATIENT_PATTERN, SPLIT_NAMES
 from ...errors import ConfigError
 from ...methods.sam_gaps.cascade import CascadeCurve, Costs, cascade_curve, threshold_for_share
@@ -103,14 +103,10 @@ def run_cascade(
     """
     if len(ladder) < 2:
         raise ConfigError("A ladder of one network, expected at least two; name another one with --ladder.")
-    dataset = open_dataset(data, options.patient_pattern)
-    names = list(dataset.cases)
-    if options.split != "all":
-        names = list(dataset.splits(options.splits_file)[options.split])  # type: ignore[index]  # checked by the class
-    cases = [dataset.cases[name] for name in names]
+    cases = _cases(data, options)
     with locked(out):
         found = collect(cases, data.name, ladder, out / "records", options.collect, note)
-        records = load_records(out / "records", names)
+        records = load_records(out / "records", [case.name for case in cases])
         cheap = records[records.inputs.rung == 0]
         costs = options.costs or Costs(ladder.costs[0], ladder.costs[-1])
         curves, summary = compare_rules(cheap, heads, costs)
@@ -133,6 +129,14 @@ def run_cascade(
         manifest.failures = list(found.failures)
         manifest.write(out)
     return {**summary, "failures": list(found.failures), "page": str(out / "index.html")}
+
+
+def _cases(data: Path, options: CascadeOptions) -> list[Case]:
+    dataset = open_dataset(data, options.patient_pattern)
+    names: Sequence[str] = list(dataset.cases)
+    if options.split != "all":
+        names = dataset.splits(options.splits_file)[options.split]  # type: ignore[index]  # checked by the class
+    return [dataset.cases[name] for name in names]
 
 
 def compare_rules(

@@ -12,7 +12,7 @@ from typing import Any
 from ...datasets.prompt_file import ObjectPrompt
 from ...errors import InputError, SfumatoError, StorageError
 from ...pipeline.follow import FollowOptions
-from ...pipeline.prompted_case import segment_prompted
+from ...pipeline.prompted_case import Judge, segment_prompted
 from ...report.sam import ListedMask, write_mask_list, write_prompted_report
 from ...report.sam_pictures import case_picture, draw_panels, thumbnail
 from ...segmenters.pinned import sha256_of
@@ -25,7 +25,7 @@ from .outputs import case_content, write_masks
 from .planes import read_planes
 
 CASE_FILE, PAGE, PICTURE = "case.json", "report.html", "picture.png"
-LEAD = "Masks in the order in which to look at them: the lowest expected IoU first."
+LEAD = "Masks in the order in which to look at them: the lowest {} first."
 
 
 @dataclass(frozen=True)
@@ -187,14 +187,13 @@ def _is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
 
 def _one_case(run: _Run, case: InputCase, given: Sequence[ObjectPrompt], identity: Mapping[str, Any]) -> None:
     planes = read_planes(case.images, case.name, run.options.channel, run.options.resample)
-    heads = run.heads
+    judge = None if run.heads is None else Judge(run.heads.assess, run.heads.larger)
     result = segment_prompted(
         run.network,
         planes.image,
         planes.slices,
         given,
-        None if heads is None else heads.assess,
-        None if heads is None else heads.larger,
+        judge,
         run.options.follow,
         run.options.advise,
     )
@@ -229,8 +228,9 @@ def _write_index(run: _Run, names: Sequence[str], failures: Sequence[str]) -> li
         )
         for found in objects
     ]
+    lead = LEAD.format("own estimate of the network" if run.heads is None else "expected IoU")
     write_mask_list(
-        run.out / "index.html", "sfumato: what was pointed at", LEAD, masks, run.facts(), failures
+        run.out / "index.html", "sfumato: what was pointed at", lead, masks, run.facts(), failures
     )
     return objects
 
