@@ -8,6 +8,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
@@ -113,6 +114,23 @@ def test_a_finished_case_is_kept_until_its_sentence_changes(scripted, model, dat
     assert predicted(model, *words, "--text", SENTENCE)["kept"] == ["p0"]
     assert predicted(model, *words, "--text", OTHER)["done"] == ["p0"]
     assert predicted(model, *words, "--text", OTHER, "--sides", "patient")["done"] == ["p0"]
+
+
+def test_a_volume_keeps_its_geometry_and_its_page_has_three_views(scripted, model, tmp_path):
+    affine = np.array([[0, 0, 0.7, 5], [-0.8, 0, 0, 10], [0, 3.0, 0, -20], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros((32, 4, 32), np.int16), affine), tmp_path / "head.nii.gz")
+    found = predicted(model, tmp_path / "head.nii.gz", "--text", SENTENCE, "--out", tmp_path / "out")
+    for name in found["cases"][0]["files"]:
+        written = nib.load(tmp_path / "out/head" / name)
+        assert np.allclose(written.affine, affine)
+        assert written.shape[:3] == (32, 4, 32)
+    volume = nib.load(tmp_path / "out/head/segmentation.nii.gz").get_fdata()
+    assert np.array_equal(volume[:, 0], disc(8).T[:, ::-1])
+    shift = nib.load(tmp_path / "out/head/text_shift.nii.gz").get_fdata()
+    assert 0 < shift.max() <= 1
+    assert found["cases"][0]["text"]["moved"]["words"] == []
+    page = (tmp_path / "out/head/report.html").read_text()
+    assert all(view in page for view in ("Axial: ", "Coronal: ", "Sagittal: ", "Radiological convention"))
 
 
 def test_several_images_have_a_table_of_sentences_or_none(scripted, model, data, tmp_path):
