@@ -18,6 +18,7 @@ from sfumato.interfaces import FitContext
 from sfumato.methods.sam_gaps import fit_gaps, method_of
 from sfumato.methods.sam_gaps.config import SamGapsConfig
 from sfumato.methods.sam_gaps.records import GapRecords
+from sfumato.runs.sam.fit import describe_rungs
 from sfumato.runs.sam.record_files import load_records
 from sfumato.segmenters.promptable.load import load_ladder
 from sfumato.segmenters.promptable.prompted_segmenter import PromptedSegmenter
@@ -43,7 +44,8 @@ def main() -> None:
         context = FitContext(None, 0, "cpu", print)
         gaps = fit_gaps(fitting, calibration, config, context)
         method = method_of(gaps, PromptedSegmenter(ladder.rungs[0]))
-        save_method(arguments.out / "heads" / name, method, {"sets": used, "ladder": list(ladder.names)})
+        record = {"sets": used, "rungs": describe_rungs(ladder)}
+        save_method(arguments.out / "heads" / name, method, record)
 
 
 def settings(sets: Sequence[str]) -> tuple[str, ...]:

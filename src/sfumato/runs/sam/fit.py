@@ -171,15 +171,20 @@ def _digest(settled: Mapping[str, Any]) -> str:
 def _record(
     ladder: Ladder, sets: Mapping[str, tuple[Dataset, Splits]], gaps: SamGaps, calibration: GapRecords
 ) -> dict[str, Any]:
-    told = zip(ladder.rungs, ladder.names, ladder.costs, strict=True)
     return {
-        "rungs": [
-            {"name": r.card.name, "side": r.card.side, "key": r.card.key, "rung": name, "cost": cost}
-            for r, name, cost in told
-        ],
+        "rungs": describe_rungs(ladder),
         "splits": {name: splits.to_json() for name, (_, splits) in sets.items()},
         "calibration": calibration_summary(gaps, calibration),
     }
+
+
+def describe_rungs(ladder: Ladder) -> list[dict[str, Any]]:
+    """What `open_heads` needs to find the networks of a ladder again, kept in the record of the heads."""
+    told = zip(ladder.rungs, ladder.names, ladder.costs, strict=True)
+    return [
+        {"name": r.card.name, "side": r.card.side, "key": r.card.key, "rung": name, "cost": cost}
+        for r, name, cost in told
+    ]
 
 
 def calibration_groups(records: GapRecords) -> int:
