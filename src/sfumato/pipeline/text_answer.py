@@ -156,9 +156,9 @@ def _with_sentence(
     geometry = result.image.geometry
     contradiction = find_contradiction(
         claims(said),
-        _upright(result.segmentation > 0, geometry),
-        _upright(plain.segmentation > 0, geometry),
-        mirrored=geometry.dims == 3 or options.sides == "patient",
+        upright(result.segmentation > 0, geometry),
+        upright(plain.segmentation > 0, geometry),
+        mirrored=is_mirrored(geometry, options.sides),
         sizes=options.training.sizes if options.training else None,
     )
     leave_out = options.words and geometry.dims == 2
@@ -217,7 +217,12 @@ def _left_out(segment: Segment, result: CaseResult, word: str, rest: str) -> Var
     return Variant(word, float(moved), unit(other.probability[0]) - unit(result.probability[0]))
 
 
-def _upright(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+def is_mirrored(geometry: Geometry, sides: str) -> bool:
+    """Whether a sentence's left is the right of an `upright` mask: in volumes, and where it is the patient's."""
+    return geometry.dims == 3 or sides == "patient"
+
+
+def upright(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     """A volume with rows from the patient's top down and columns from the right to the left; pictures as they are."""
     if geometry.dims == 2:
         return mask

@@ -46,6 +46,9 @@ def evaluate(
         Path | None, typer.Option("--out", help="Folder for results.json and results.csv.")
     ] = None,
     splits: SplitsOption = None,
+    sides: Annotated[
+        str, typer.Option("--sides", help="Whose left a sentence means on pictures: image or patient.")
+    ] = "image",
     patient: PatientOption = None,
     seed: SeedOption = 0,
     threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
@@ -58,14 +61,14 @@ def evaluate(
     import torch
 
     from ...datasets.splits import PATIENT_PATTERN
-    from ...runs.text.evaluate import evaluate_texts
+    from ...runs.text.evaluate import TextEvaluateOptions, evaluate_texts
 
     if threads:
         torch.set_num_threads(threads)
+    pattern = patient or PATIENT_PATTERN
+    options = TextEvaluateOptions(split, prompt_level, splits, sides, pattern, seed)
     with case_progress(f"evaluate {split}") as note:
-        results = evaluate_texts(
-            model, data, split, prompt_level, out, splits, patient or PATIENT_PATTERN, seed, note
-        )
+        results = evaluate_texts(model, data, options, out, note)
     for problem in results["problems"]:
         say(f"left out: {problem}")
     if json_output:

@@ -16,6 +16,7 @@ from ...interfaces import Method
 from ...methods.text_guided.contradiction import Contradiction, find_contradiction
 from ...pipeline.case import PredictOptions, predict_image
 from ...pipeline.result import CaseResult
+from ...pipeline.text_answer import is_mirrored, upright
 from ...types import TextPrompt
 from ..judge import Truth, judge
 
@@ -70,6 +71,7 @@ def judge_case(
     name: str,
     arms: Mapping[str, str | None],
     sizes: Mapping[str, tuple[float, float]],
+    sides: str = "image",
 ) -> TextCaseScores:
     """Segment a case in every arm and judge it.
 
@@ -79,6 +81,7 @@ def judge_case(
         name: of the case.
         arms: from `sentences_of`.
         sizes: see `find_contradiction`.
+        sides: see `TextOptions`.
 
     Raises:
         InputError: an image or a mask that cannot be used.
@@ -93,10 +96,10 @@ def judge_case(
         for arm, text in arms.items()
     }
     numbers = {arm: _numbers(method, result, truth) for arm, result in found.items()}
+    masks = {arm: upright(result.segmentation > 0, image.geometry) for arm, result in found.items()}
+    mirrored = is_mirrored(image.geometry, sides)
     contradictions = {
-        arm: find_contradiction(
-            claims(text), found[arm].segmentation > 0, found["none"].segmentation > 0, sizes=sizes
-        )
+        arm: find_contradiction(claims(text), masks[arm], masks["none"], mirrored, sizes)
         for arm, text in arms.items()
         if text is not None and arm in ("sentence", "contradiction")
     }

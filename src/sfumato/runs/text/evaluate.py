@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import numpy as np
 
 from ...datasets import Splits, TextTable, read_text_table
 from ...datasets.splits import PATIENT_PATTERN, SPLIT_NAMES
-from ...errors import DatasetError, InputError, SfumatoError
+from ...errors import ConfigError, DatasetError, InputError, SfumatoError
 from ...metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from ...metrics.selective import selective
+from ...pipeline.text_answer import SIDES
 from ...storage import METHOD_FILE, SEGMENTER_FILE, read_json
 from ..files import write_text
 from ..manifest import Manifest
@@ -30,15 +31,36 @@ from .model import open_text_model
 from .sentences import read_sentences
 
 
+@dataclass(frozen=True)
+class TextEvaluateOptions:
+    """Which cases judge, and how.
+
+    Args:
+        split: `train`, `calibration` or `test`.
+        level: of detail, where there are several.
+        splits: JSON file of the splits; those the network was trained with by default.
+        sides: whose left a sentence means on pictures, `image` or `patient`.
+        patient_pattern: see `read_text_table`.
+        seed: of contradictions, typing errors and the bootstrap.
+    """
+
+    split: str = "test"
+    level: str | None = None
+    splits: Path | None = None
+    sides: str = "image"
+    patient_pattern: str = PATIENT_PATTERN
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sides not in SIDES:
+            raise ConfigError(f"sides={self.sides!r}, expected one of {', '.join(SIDES)}.")
+
+
 def evaluate_texts(
     model: Path,
     data: Path,
-    split: str = "test",
-    level: str | None = None,
+    options: TextEvaluateOptions | None = None,
     out: Path | None = None,
-    splits: Path | None = None,
-    patient_pattern: str = PATIENT_PATTERN,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
     """Judge a text-guided network on labelled cases with sentences.
@@ -46,12 +68,8 @@ def evaluate_texts(
     Args:
         model: folder, see `open_text_model`.
         data: folder or table, see `read_text_table`.
-        split: `train`, `calibration` or `test`.
-        level: of detail, where there are several.
+        options: see `TextEvaluateOptions`.
         out: gets `results.json`, `results.csv` and `manifest.json`; None writes nothing.
-        splits: JSON file of the splits; those the network was trained with by default.
-        patient_pattern: see `read_text_table`.
-        seed: of contradictions, typing errors and the bootstrap.
         progress: told the name of each finished case.
 
     Returns:
@@ -62,28 +80,37 @@ def evaluate_texts(
         InputError: not one case could be judged.
         DatasetError: an empty split, or none that is known.
     """
+    options = options or TextEvaluateOptions()
     method, _ = open_text_model(model)
-    table, training = read_text_table(data, patient_pattern), read_sentences(model)
-    chosen = table.dataset().splits(splits) if splits else recorded_splits(model, table)
-    names = chosen[split]
+    table, training = read_text_table(data, options.patient_pattern), read_sentences(model)
+    splits = table.dataset().splits(options.splits) if options.splits else recorded_splits(model, table)
+    names = splits[options.split]
     if not names:
-        raise DatasetError(f"The {split} split is empty, expected cases to judge by.")
-    others = [text for name in names if (text := table.sentence(name, level))]
+        raise DatasetError(f"The {options.split} split is empty, expected cases to judge by.")
+    others = [text for name in names if (text := table.sentence(name, options.level))]
+    sizes = training.sizes if training else {}
     done: list[TextCaseScores] = []
     problems: list[str] = []
     for number, name in enumerate(names):
-        generator = np.random.default_rng((seed, number))
+        generator = np.random.default_rng((options.seed, number))
         try:
-            arms = sentences_of(table.sentence(name, level), others, generator)
-            done.append(judge_case(method, table, name, arms, training.sizes if training else {}))
+            arms = sentences_of(table.sentence(name, options.level), others, generator)
+            done.append(judge_case(method, table, name, arms, sizes, options.sides))
         except SfumatoError as error:
             problems.append(str(error))
         progress(name)
     if not done:
         raise InputError("No case could be judged." + (f" The first: {problems[0]}" if problems else ""))
-    results = plain(summarise(done, seed) | {"split": split, "level": level, "problems": problems})
+    results = plain(summarise(done, options.seed) | {"split": options.split, "level": options.level})
+    results["problems"] = problems
     if out is not None:
-        _write(out, results, done, {"split": split, "level": level, "model": model.name}, seed)
+        _write(
+            out,
+            results,
+            done,
+            {"model": model.name} | plain(asdict(options) | {"splits": None}),
+            options.seed,
+        )
     return results
 
 

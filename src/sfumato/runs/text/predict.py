@@ -18,7 +18,7 @@ from ...report.case import thumbnail, write_case_report
 from ...report.index import CaseRow, write_index
 from ...report.text import DETAILS, write_text_report
 from ...segmenters.pinned import sha256_of
-from ...storage import METHOD_FILE, SEGMENTER_FILE, read_json
+from ...storage import ESTIMATOR_FILE, METHOD_FILE, SEGMENTER_FILE, read_json
 from ..files import InputCase, appearing, find_inputs, locked, write_text
 from ..fit import rule_of
 from ..manifest import Manifest, versions
@@ -141,12 +141,12 @@ class _Run:
 
     def identity(self) -> dict[str, Any]:
         """Everything but the case that decides what comes out, in plain types."""
-        described = next(self.model / f for f in (METHOD_FILE, SEGMENTER_FILE) if (self.model / f).exists())
+        files = [self.model / name for name in (METHOD_FILE, ESTIMATOR_FILE, SEGMENTER_FILE)]
         content = asdict(self.options)
         content["predict"]["max_ram"] = None
         training = self.tried.training
         identity = {
-            "model_sha256": sha256_of(described),
+            "model_sha256": {file.name: sha256_of(file) for file in files if file.exists()},
             "options": content,
             "training": None if training is None else training.to_json(),
             "version": versions().get("sfumato", ""),
