@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .errors import ConfigError, StorageError, UnknownNameError
 from .interfaces import Method, Segmenter
 from .registry import get_method
+from .segmenters.frozen import Condition
 from .segmenters.load import load_network, rebuild
 from .segmenters.pinned import weights_sha256
 from .segmenters.promptable.named import describe_promptable, open_promptable
@@ -35,6 +36,8 @@ METHOD_FILE = "method.json"
 ESTIMATOR_FILE = "estimator.safetensors"
 SEGMENTER_FOLDER = "segmenter"
 NETWORKS_FOLDER = "networks"
+TEXT_GUIDED = "text_guided"
+"""Source of networks that read sentences: methods lie above segmenters, which cannot build them."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -169,7 +172,9 @@ def load_method(folder: Path, allow_pickle: bool = False, segmenter: Segmenter |
 
 def _fingerprint(segmenter: Segmenter) -> str:
     if isinstance(segmenter, FrozenSegmenter):
-        return weights_sha256(segmenter.module)
+        condition = segmenter.condition
+        weights = weights_sha256(segmenter.module)
+        return weights if condition is None else f"{weights} {condition.key}"
     if isinstance(segmenter, PromptedSegmenter):
         return segmenter.model.card.key
     raise StorageError(
@@ -235,14 +240,24 @@ def load_segmenter_folder(folder: Path, allow_pickle: bool = False) -> FrozenSeg
             f"{folder}: segmenter format {content.get('format')!r}, expected {SEGMENTER_FORMAT}; save it again."
         )
     spec = SegmenterSpec.from_json(content.get("spec", {}))
-    module = rebuild(spec, folder, allow_pickle)
+    module, condition = _rebuild(spec, folder, allow_pickle)
     if not isinstance(module, torch.jit.ScriptModule):
         fill(module, load_tensors(folder / WEIGHTS_FILE), folder)
     if weights_sha256(module) != content.get("fingerprint"):
         raise StorageError(
             f"{folder}: the weights are not those that were saved; the folder was changed or damaged."
         )
-    return FrozenSegmenter(module, spec)
+    return FrozenSegmenter(module, spec, condition)
+
+
+def _rebuild(spec: SegmenterSpec, folder: Path, allow_pickle: bool) -> tuple[nn.Module, Condition | None]:
+    """A network with fresh weights, and what it is told besides the image."""
+    if spec.source != TEXT_GUIDED:
+        return rebuild(spec, folder, allow_pickle), None
+    from .methods.text_guided.segmenter import rebuild_segmenter
+
+    segmenter = rebuild_segmenter(spec)
+    return segmenter.module, segmenter.condition
 
 
 def load_segmenter(

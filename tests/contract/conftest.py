@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from sfumato.registry import get_method, list_methods
 from sfumato.segmenters import FrozenSegmenter
 from sfumato.segmenters.promptable.prompted_segmenter import PromptedSegmenter
 from sfumato.segmenters.promptable.tiny import PhantomPromptable
-from sfumato.types import Batch, SpatialPrompt
+from sfumato.types import Batch, SpatialPrompt, TextPrompt
+
+from .reading import reading_segmenter, told_phantoms
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ SETUPS = {
     "sigmoid_2d": Setup(2),
     "softmax_3d": Setup(3),
     "clicked_2d": Setup(2, SpatialPrompt),
+    "told_2d": Setup(2, TextPrompt),
 }
 # Tests of one pair go to one worker, so that nothing is fitted twice.
 PAIRS = [
@@ -108,6 +112,7 @@ def worlds(tiny_segmenter, tiny_members, phantoms) -> dict[str, World]:
             lambda: (PromptedSegmenter(PhantomPromptable(side=128), channels=1),),
             clicked_phantoms,
         ),
+        TextPrompt: lambda name: World(reading_segmenter, lambda: (), told_phantoms),
     }
     return {name: made[setup.prompt](name) for name, setup in SETUPS.items()}
 
@@ -128,14 +133,17 @@ def clicked_phantoms(count: int, seed: int) -> list[Batch]:
 
 def joined(cases: list[Batch]) -> Batch:
     """Cases of one row each as one batch, without labels."""
-    prompts = [case.prompt for case in cases if isinstance(case.prompt, SpatialPrompt)]
-    prompt = None
-    if prompts:
-        coordinates, signs = (
-            torch.cat([getattr(p, name) for p in prompts]) for name in ("coordinates", "signs")
-        )
-        prompt = SpatialPrompt(coordinates, signs)
-    return Batch(torch.cat([case.image for case in cases]), prompt)
+    return Batch(torch.cat([case.image for case in cases]), joined_prompts([case.prompt for case in cases]))
+
+
+def joined_prompts(prompts: list[Any]) -> Any:
+    """Prompts of one row each as one; all of one type, or all None."""
+    if isinstance(prompts[0], TextPrompt):
+        return TextPrompt(tuple(sentence for prompt in prompts for sentence in prompt.sentences))
+    if isinstance(prompts[0], SpatialPrompt):
+        coordinates, signs = (torch.cat([getattr(p, n) for p in prompts]) for n in ("coordinates", "signs"))
+        return SpatialPrompt(coordinates, signs)
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,8 @@ def respond(fitted, batch: Batch) -> Segmentation:
 def row_of(batch: Batch, row: int) -> Batch:
     """One row of a batch and its prompt."""
     prompt = batch.prompt[row] if isinstance(batch.prompt, SpatialPrompt) else None
+    if isinstance(batch.prompt, TextPrompt):
+        prompt = TextPrompt(batch.prompt.sentences[row : row + 1])
     return Batch(batch.image[row : row + 1], prompt)
 
 
@@ -90,7 +92,7 @@ def test_values_are_finite_and_carry_no_gradient(fitted, batch):
 @pytest.mark.parametrize("factor", [0.0, 1e4])
 def test_values_stay_finite_and_in_range_on_strange_images(fitted, batch, factor):
     strange = replace(batch, image=batch.image * factor)
-    if fitted.spec.prompt and factor > 1:
+    if fitted.spec.prompt is SpatialPrompt and factor > 1:
         with pytest.raises(InputError, match=r"\[0, 1\]"):  # these networks normalise, and name their range
             fitted.method.predict(strange)
         return
@@ -274,14 +276,15 @@ def test_blended_responses_give_a_proper_estimate(fitted, batch):
 def test_a_case_that_fits_one_window_gives_what_predict_gives(fitted):
     case = fitted.test[0]
     image = Image(case.image[0].numpy(), Geometry(tuple(case.image.shape[2:])), "phantom")
-    if fitted.spec.prompt:
+    if fitted.spec.prompt is SpatialPrompt:
         with pytest.raises(ConfigError, match="windows carry no prompt"):
             predict_image(fitted.method, image)
         return
-    spec = replace(fitted.segmenter.spec, preprocessing=Preprocessing(normalisation="none"))
-    method = replace(fitted.method, segmenter=FrozenSegmenter(fitted.segmenter.module, spec))
-    result = predict_image(method, image, options=PredictOptions(float32=True))
-    prediction = fitted.method.predict(Batch(case.image))
+    own = fitted.segmenter
+    spec = replace(own.spec, preprocessing=Preprocessing(normalisation="none"))
+    method = replace(fitted.method, segmenter=FrozenSegmenter(own.module, spec, own.condition))
+    result = predict_image(method, image, options=PredictOptions(float32=True), prompt=case.prompt)
+    prediction = fitted.method.predict(unlabelled(case))
     np.testing.assert_array_equal(result.segmentation, prediction.segmentation.labels()[0].numpy())
     np.testing.assert_allclose(result.probability, prediction.probability()[0].numpy(), atol=1e-5)
     for kind, value in prediction.uncertainty.maps.items():
@@ -291,7 +294,7 @@ def test_a_case_that_fits_one_window_gives_what_predict_gives(fitted):
 
 
 def test_a_missing_prompt_is_our_error(fitted, batch):
-    if not fitted.spec.prompt:
+    if fitted.spec.prompt is not SpatialPrompt:
         pytest.skip("this method needs no prompt")
     for other in (Batch(batch.image), replace(batch, prompt=TextPrompt(("the bright disc",) * 3))):
         with pytest.raises(InputError, match="expected a SpatialPrompt"):
@@ -308,21 +311,45 @@ def test_a_missing_prompt_is_our_error(fitted, batch):
         )
 
 
+def test_without_a_sentence_the_image_is_segmented_all_the_same(fitted, batch):
+    if fitted.spec.prompt is not TextPrompt:
+        pytest.skip("this method reads no sentence")
+    without = fitted.method.predict(replace(batch, prompt=None))
+    assert set(without.uncertainty.maps) == set(fitted.spec.maps)
+    assert not torch.equal(without.segmentation.labels(), fitted.method.predict(batch).segmentation.labels())
+
+
+def test_a_prompt_of_another_kind_is_our_error(fitted, batch):
+    if fitted.spec.prompt is not TextPrompt:
+        pytest.skip("this method reads no sentence")
+    click = SpatialPrompt.of_points([[(3, 4, 1)]])
+    cases = [replace(case, prompt=click) for case in fitted.fitting]
+    with pytest.raises(InputError, match="expected a TextPrompt"):
+        fitted.spec.fit(fitted.spec.tiny, fitted.segmenter, cases, fitted.calibration, fitted.context)
+
+
 def test_the_prompt_matters(fitted, batch):
     if not fitted.spec.prompt:
         pytest.skip("this method needs no prompt")
-    elsewhere = replace(batch, prompt=SpatialPrompt(torch.ones(3, 1, 2), batch.prompt.signs))
+    if fitted.spec.prompt is TextPrompt:
+        sides = ["left" if "right" in sentence else "right" for sentence in batch.prompt.sentences]
+        other = TextPrompt(tuple(f"the disc on the {side}" for side in sides))
+    else:
+        other = SpatialPrompt(torch.ones(3, 1, 2), batch.prompt.signs)
+    elsewhere = replace(batch, prompt=other)
     here, there = fitted.method.predict(batch), fitted.method.predict(elsewhere)
     assert not torch.equal(here.segmentation.labels(), there.segmentation.labels())
     moved = dict(differences(here, there))
     assert all(moved[f"map {kind}"] > 0 for kind in fitted.spec.maps), moved
-    assert any(moved[f"score {kind}"] > 0 for kind in set(fitted.spec.scores) - set(fitted.spec.maps)), moved
+    alone = set(fitted.spec.scores) - set(fitted.spec.maps) or set(fitted.spec.scores)
+    assert any(moved[f"score {kind}"] > 0 for kind in alone), moved
 
 
 def test_a_segmenter_of_the_other_kind_is_our_error(fitted, tiny_segmenter):
     if not fitted.spec.prompt:
         pytest.skip("this method runs on any network")
-    with pytest.raises(InputError, match="expected a PromptedSegmenter"):
+    wanted = "reads sentences" if fitted.spec.prompt is TextPrompt else "expected a PromptedSegmenter"
+    with pytest.raises(InputError, match=wanted):
         fitted.spec.fit(
             fitted.spec.tiny, tiny_segmenter("sigmoid_2d"), fitted.fitting, fitted.calibration, fitted.context
         )

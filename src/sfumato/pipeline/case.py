@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from ..decision import DecisionRule
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..imaging import Image
 from ..interfaces import Method, ScoresGrids
 from ..segmenters.wrap import FrozenSegmenter
-from ..types import Batch, Kind, Segmentation
+from ..types import Batch, Kind, Segmentation, TextPrompt
 from .collected import Collected, on_file_grid
 from .memory import MemoryPlan, check_memory, chunk_planes, plan_memory, together
 from .prepare import Prepared, prepare_image
 from .result import CaseResult
-from .windows import WindowPlan, blended_slabs, plan_windows
+from .windows import Run, WindowPlan, blended_slabs, plan_windows
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def predict_image(
     rule: DecisionRule | None = None,
     options: PredictOptions | None = None,
     say: Callable[[str], None] = lambda line: None,
+    prompt: TextPrompt | None = None,
 ) -> CaseResult:
     """Segment one image and say where the result may be wrong.
 
@@ -65,12 +66,13 @@ def predict_image(
         rule: accepts the case or sends it to review.
         options: overlap, types, memory limit.
         say: receives the memory plan.
+        prompt: one sentence about the whole image, for segmenters that read them: every window and slice gets it.
 
     Raises:
-        InputError: an image that does not fit the segmenter.
-        ConfigError: a case larger than `options.max_ram`.
+        InputError: an image that does not fit the segmenter, or not one sentence.
+        ConfigError: a case larger than `options.max_ram`, or a sentence for a segmenter that reads none.
     """
-    return predict_methods([method], image, [rule], options, say)[0]
+    return predict_methods([method], image, [rule], options, say, prompt=prompt)[0]
 
 
 def predict_methods(
@@ -80,6 +82,7 @@ def predict_methods(
     options: PredictOptions | None = None,
     say: Callable[[str], None] = lambda line: None,
     watch: Watch = nullcontext,
+    prompt: TextPrompt | None = None,
 ) -> list[CaseResult]:
     """As `predict_image`, for several methods on one segmenter, which runs once for all of them.
 
@@ -90,14 +93,17 @@ def predict_methods(
         options: overlap, types, memory limit.
         say: receives the memory plan.
         watch: measures what each part costs.
+        prompt: see `predict_image`.
 
     Raises:
-        InputError: an image that does not fit the segmenter.
-        ConfigError: methods on different segmenters, or a case larger than `options.max_ram`.
+        InputError: an image that does not fit the segmenter, or not one sentence.
+        ConfigError: methods on different segmenters, a case larger than `options.max_ram`, or a sentence for a
+            segmenter that reads none.
     """
     options = options or PredictOptions()
     start = time.perf_counter()
     segmenter = shared_segmenter(methods)
+    _check_prompt(segmenter, prompt, image.name)
     prepared = prepare_image(image, segmenter.spec)
     plan = plan_windows(
         prepared.array.shape[1:], segmenter.spec.window, segmenter.spec.divisor, options.overlap
@@ -106,7 +112,8 @@ def predict_methods(
     say(f"{image.name}: {memory.say()}")
     check_memory(memory, options.max_ram, image.name)
     found = [Collected(method, plan.grid, options.float32) for method in methods]
-    for axis, first, batch, segmentation in _chunks(methods, prepared, plan, options.window_batch, watch):
+    run = _run_windows(methods, prompt, watch)
+    for axis, first, batch, segmentation in _chunks(segmenter, prepared, plan, options.window_batch, run):
         for i, collected in enumerate(found):
             with watch(str(i)):
                 collected.add(axis, first, batch, _own(segmentation, i))
@@ -153,14 +160,21 @@ def plan_case(methods: Sequence[Method], plan: WindowPlan, options: PredictOptio
     return together(parts)
 
 
-def _chunks(
-    methods: Sequence[Method], prepared: Prepared, plan: WindowPlan, window_batch: int, watch: Watch
-) -> Iterator[tuple[int, int, Batch, Segmentation]]:
-    """Blended pieces of a few planes: (axis, first plane, image, segmentation with responses as features)."""
+def _check_prompt(segmenter: FrozenSegmenter, prompt: TextPrompt | None, name: str) -> None:
+    if prompt is None:
+        return
+    if segmenter.condition is None:
+        raise ConfigError(f"{name}: a sentence for a segmenter that reads none; leave it out.")
+    if not isinstance(prompt, TextPrompt) or len(prompt.sentences) != 1:
+        raise InputError(f"{name}: the prompt is {prompt!r}, expected a TextPrompt of one sentence.")
+
+
+def _run_windows(methods: Sequence[Method], prompt: TextPrompt | None, watch: Watch) -> Run:
+    """The segmenter and every method's responses on a batch of windows, all with the same sentence."""
     segmenter = shared_segmenter(methods)
 
     def run(windows: Tensor) -> dict[str, Tensor]:
-        batch = Batch(windows)
+        batch = Batch(windows, None if prompt is None else TextPrompt(prompt.sentences * len(windows)))
         with torch.inference_mode():
             with watch("segmenter"):
                 segmentation = segmenter.segment(batch)
@@ -171,6 +185,13 @@ def _chunks(
                 found |= {f"{i}/{name}": value for name, value in responses.items()}
             return found
 
+    return run
+
+
+def _chunks(
+    segmenter: FrozenSegmenter, prepared: Prepared, plan: WindowPlan, window_batch: int, run: Run
+) -> Iterator[tuple[int, int, Batch, Segmentation]]:
+    """Blended pieces of a few planes: (axis, first plane, image, segmentation with responses as features)."""
     axis = plan.axis
     size = chunk_planes(int(np.prod(plan.grid)) // plan.grid[axis])
     for first, slab in blended_slabs(prepared.array, plan, run, window_batch, size):

@@ -10,17 +10,18 @@ import torch
 
 from ..segmenters.spec import SegmenterSpec
 from ..training.samples import Sample
-from ..types import Batch
+from ..types import Batch, TextPrompt
 from .windows import plan_windows
 
 SLICES = 16
 """Slices of a volume per batch, for 2-D networks."""
 
 
-def pieces_of(sample: Sample, spec: SegmenterSpec) -> Iterator[Batch]:
+def pieces_of(sample: Sample, spec: SegmenterSpec, sentence: str | None = None) -> Iterator[Batch]:
     """Cut a prepared case into windows that overlap as little as possible; padding has label -1.
 
-    A 3-D case gives one batch per window, a picture likewise; a volume for a 2-D network gives batches of slices.
+    A 3-D case gives one batch per window, a picture likewise; a volume for a 2-D network gives batches of slices. Where
+    a sentence is written about the case, every row has it as its prompt.
     """
     flat = spec.spatial_dims == 2 and sample.label.ndim == 3
     grid = sample.label.shape[1:] if flat else sample.label.shape
@@ -28,16 +29,18 @@ def pieces_of(sample: Sample, spec: SegmenterSpec) -> Iterator[Batch]:
     for starts in product(*plan.starts):
         image, label = _padded(sample, starts, plan.window, flat)
         if not flat:
-            yield _batch(image[None], label[None])
+            yield _batch(image[None], label[None], sentence)
             continue
         slices = np.moveaxis(image, 1, 0)
         for first in range(0, len(slices), SLICES):
-            yield _batch(slices[first : first + SLICES], label[first : first + SLICES])
+            yield _batch(slices[first : first + SLICES], label[first : first + SLICES], sentence)
 
 
-def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
+def _batch(image: np.ndarray, label: np.ndarray, sentence: str | None) -> Batch:
     return Batch(
-        torch.from_numpy(np.ascontiguousarray(image)), label=torch.from_numpy(label.astype(np.int64))
+        torch.from_numpy(np.ascontiguousarray(image)),
+        None if sentence is None else TextPrompt((sentence,) * len(image)),
+        torch.from_numpy(label.astype(np.int64)),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,23 @@ from .spec import SegmenterSpec
 from .taps import captured, check_taps
 
 
+class Condition(Protocol):
+    """What a network is told besides the image."""
+
+    @property
+    def key(self) -> str:
+        """Identity: two conditions of the same key tell the same."""
+        ...
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Further keyword arguments of the network's forward, from the batch's prompt; none without one.
+
+        Raises:
+            InputError: a prompt of another kind, or another number of prompts than images.
+        """
+        ...
+
+
 class FrozenSegmenter:
     """A network that is only ever run: in eval mode, without gradient, its weights and statistics untouched.
 
@@ -26,6 +43,7 @@ class FrozenSegmenter:
     Args:
         module: the network; it is put in eval mode and its parameters stop requiring gradients.
         spec: its passport.
+        condition: for networks that are told something besides the image; the prompts of batches go unread without.
 
     Attributes:
         widths: channels of each tap.
@@ -35,12 +53,12 @@ class FrozenSegmenter:
         ConfigError: a network that does not fit the spec, or that changes its own buffers when it predicts.
     """
 
-    def __init__(self, module: nn.Module, spec: SegmenterSpec):
+    def __init__(self, module: nn.Module, spec: SegmenterSpec, condition: Condition | None = None):
         check_taps(module, spec.taps)
         self.module = module.eval()
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
-        self.spec = spec
+        self.spec, self.condition = spec, condition
         self._copies: set[str] = set()
         self._probe_grid = spec.window
         self.widths = {tap: value.shape[1] for tap, value in self._first_look().features.items()}
@@ -57,23 +75,30 @@ class FrozenSegmenter:
         tap; from then on it is copied at once.
 
         Raises:
-            InputError: wrong number of channels, axes, or sides that the divisor does not divide.
+            InputError: wrong number of channels, axes, sides that the divisor does not divide, or a prompt that the
+                condition does not take.
             ConfigError: logits of another shape than the spec says.
         """
         _check_image(batch.image, self.spec)
         image = batch.image.to(network_device(self.module))
         # Normal mode even where the caller has inference mode on: only there do tensors count their changes.
         with torch.inference_mode(False), torch.no_grad():
-            output, features = self._run(image.to(network_dtype(self.module)))
+            output, features = self._run(image.to(network_dtype(self.module)), self._told(batch))
             logits = main_logits(output, self.spec.logit_channels, image.shape[2:])
             found = {"image": image, "logits": logits, **features}
             return Segmentation(logits, self.spec.link, {tap: found[tap].float() for tap in self.spec.taps})
 
-    def _run(self, image: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    def _told(self, batch: Batch) -> dict[str, Tensor]:
+        """What the condition says, on the network's device and in its floating type."""
+        told = self.condition(batch) if self.condition is not None else {}
+        device, dtype = network_device(self.module), network_dtype(self.module)
+        return {k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in told.items()}
+
+    def _run(self, image: Tensor, told: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
         while True:
             self.module.eval()
             with captured(self.module, self.spec.taps, self._copies) as seen:
-                output = self.module(image.clone())  # a network may write over its input
+                output = self.module(image.clone(), **told)  # a network may write over its input
             overwritten = seen.overwritten()
             if not overwritten:
                 return output, seen.tensors
@@ -132,7 +157,8 @@ class FrozenSegmenter:
         Args:
             taps: names, `auto`, or a name in `TAP_PRESETS`.
         """
-        return FrozenSegmenter(self.module, replace(self.spec, taps=named_taps(taps) or self.auto_taps()))
+        spec = replace(self.spec, taps=named_taps(taps) or self.auto_taps())
+        return FrozenSegmenter(self.module, spec, self.condition)
 
 
 def named_taps(taps: str | Sequence[str]) -> tuple[str, ...] | None:

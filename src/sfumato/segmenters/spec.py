@@ -51,8 +51,8 @@ class SegmenterSpec:
 
     Args:
         source: how to build the network again: `preset:NAME`, `python:package.module:function`,
-            `python:path/to/file.py:function`, `monai:ClassName`, `nnunet:package.module.ClassName` or
-            `torchscript`; empty when only a program that has the network at hand can load it.
+            `python:path/to/file.py:function`, `monai:ClassName`, `nnunet:package.module.ClassName`,
+            `text_guided` or `torchscript`; empty when only a program that has the network at hand can load it.
         arguments: keyword arguments that build the network again.
         spatial_dims: 2 or 3; a 2-D network walks through a volume slice by slice.
         channels: image channels.
