@@ -19,6 +19,8 @@ from .text_encoder import is_missing
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 LIKENESS = 0.8
 """Words this alike, by twice their common letters over all (Ratcliff and Obershelp), may be one misspelt."""
+LEAST_LETTERS = 4
+"""Shorter words are like too many others for a guess."""
 FOREIGN = 0.5
 """From this share of words that are neither known nor nearly so, a sentence reads like another language or subject."""
 RARE = 0.5
@@ -88,7 +90,8 @@ class Vocabulary:
             return SentenceCheck(tuple(dict.fromkeys(words_of(sentence))), {}, 1.0, True, note)
         words = words_of(sentence)
         unseen = tuple(dict.fromkeys(w for w in words if w not in self.words and not w.isdecimal()))
-        near = {w: get_close_matches(w, self.words, n=1, cutoff=LIKENESS) for w in unseen}
+        long = [w for w in unseen if len(w) >= LEAST_LETTERS]
+        near = {w: get_close_matches(w, self.words, n=1, cutoff=LIKENESS) for w in long}
         meant = {word: found[0] for word, found in near.items() if found}
         share = sum(w in unseen for w in words) / max(len(words), 1)
         foreign = sum(w in unseen and w not in meant for w in words) >= FOREIGN * len(words)

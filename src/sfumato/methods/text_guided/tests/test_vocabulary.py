@@ -46,6 +46,11 @@ def test_a_typing_error_is_told_with_the_word_it_may_be(known):
     assert check.warnings[0] == "No training sentence has 'smal'; was 'small' meant?"
 
 
+def test_short_words_are_new_without_a_guess(known):
+    check = known.check("ein small polyp")
+    assert (check.unseen, check.meant) == (("ein",), {})
+
+
 def test_a_new_word_is_told(known):
     check = known.check("one small pink pedunculated polyp")
     assert check.unseen == ("pedunculated",)
