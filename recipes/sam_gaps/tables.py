@@ -17,6 +17,9 @@ from recipes.sam_gaps.fit import records_of
 from recipes.sam_gaps.measures import check_ece, ece, pearson, text, with_interval
 from torch import Tensor
 
+from sfumato.interfaces import FitContext
+from sfumato.methods.sam_gaps.baselines import fit_linear_heads
+from sfumato.methods.sam_gaps.coding import MASK_IOU
 from sfumato.methods.sam_gaps.estimator import Assessment, SamGaps
 from sfumato.methods.sam_gaps.records import PROMPT_KINDS, GapRecords
 from sfumato.storage import load_method
