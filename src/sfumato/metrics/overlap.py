@@ -93,7 +93,7 @@ def _hd95(first: np.ndarray, second: np.ndarray, spacing: np.ndarray) -> float:
 def _surface(mask: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
-    return mask & ~np.asarray(ndimage.binary_erosion(mask))
+    return mask & ~np.asarray(ndimage.binary_erosion(mask), dtype=bool)
 
 
 def _directed(start: np.ndarray, goal: np.ndarray, spacing: np.ndarray) -> float:

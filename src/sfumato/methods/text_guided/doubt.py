@@ -1,4 +1,4 @@
-"""Doubt about a segmentation by a sentence: from its calibrated probability, and from what other sentences would do to it."""
+"""Doubt about a segmentation by a sentence: from its calibrated probability, and from what other sentences do to it."""
 
 from __future__ import annotations
 
