@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .by_method import command_by_method
 from .shared import (
     DataOption,
     DeviceOption,
@@ -26,11 +27,16 @@ from .shared import (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("fit")(fit)
+    app.command("fit", cls=command_by_method({"text_guided": ".text.fit"}))(fit)
 
 
 def fit(
-    method: Annotated[str, typer.Argument(help="Name of the method, see `sfumato methods`.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the method, see `sfumato methods`; `text_guided` has a --help of its own."
+        ),
+    ],
     segmenter: Annotated[
         str,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .by_method import command_by_option
 from .shared import (
     DataOption,
     DeviceOption,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("train")(train)
+    app.command("train", cls=command_by_option("--method", {"text_guided": ".text.train"}))(train)
 
 
 def train(
@@ -83,6 +84,8 @@ def train(
     json_output: JsonOption = False,
 ) -> None:
     """Train a segmentation network on the training split.
+
+    With `--method text_guided` one that reads a sentence beside the image; that has a --help of its own.
 
     A killed run goes on where it stopped when the same command is given again.
 

@@ -20,6 +20,7 @@ from ..pipeline.case import PredictOptions, predict_methods
 from ..pipeline.prepare import prepare_label
 from ..registry import get_method
 from ..segmenters.spec import SegmenterSpec
+from ..types import TextPrompt
 from .judge import Judgement, Truth, case_score_kind, error_map, judge
 
 BASELINE = "softmax"
@@ -108,15 +109,34 @@ def assess_cases(
 def _assess(method: Method, baseline: Method, case: Case, instances: bool, resample: bool) -> AssessedCase:
     image = read_image(case.images, case.name, resample)
     truth = read_truth(case, image, method.segmenter.spec, instances, resample)  # type: ignore[attr-defined]
-    result, alone = predict_methods([method, baseline], image, options=PredictOptions(float32=True))
+    return assess_image(method, baseline, image, truth)
+
+
+def assess_image(
+    method: Method, baseline: Method, image: Image, truth: Truth, prompt: TextPrompt | None = None
+) -> AssessedCase:
+    """Judge a method and softmax entropy on one image, in one pass.
+
+    Args:
+        method: fitted.
+        baseline: softmax on the same segmenter.
+        image: as read.
+        truth: on its grid.
+        prompt: for segmenters that read a sentence.
+
+    Raises:
+        InputError: an image that does not fit the segmenter.
+    """
+    options = PredictOptions(float32=True)
+    result, alone = predict_methods([method, baseline], image, options=options, prompt=prompt)
     judged, entropy = judge(method, result, truth, {}), judge(baseline, alone, truth, {})
     near = region_masks(result.segmentation, truth.label)["near"]
     code = np.minimum((error_map(result)[near] * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
     wrong = (result.segmentation != truth.label)[near]
     counts = [np.bincount(code, minlength=HISTOGRAM_BINS), np.bincount(code[wrong], minlength=HISTOGRAM_BINS)]
     return AssessedCase(
-        case.name,
-        case.patient,
+        truth.name,
+        truth.patient,
         judged.content["risk"],
         judged.content["case_score"],
         judged,
