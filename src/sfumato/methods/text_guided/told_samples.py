@@ -36,7 +36,7 @@ def scaled_sample(sample: Sample, side: int) -> Sample:
     Example:
         >>> sample = Sample(np.zeros((3, 50, 80), np.float32), np.ones((50, 80), np.int16), "a", "a")
         >>> small = scaled_sample(sample, 32)
-        >>> small.image.shape, small.label.shape, small.label.min()
+        >>> small.image.shape, small.label.shape, int(small.label.min())
         ((3, 32, 32), (32, 32), 1)
     """
     image = scaled(torch.from_numpy(np.ascontiguousarray(sample.image)).unsqueeze(0), (side, side))
