@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from ..metrics.cases import case_aurc, spearman
 from ..metrics.regions import REGIONS
 from ..storage import load_method, read_record
 from .assess import AssessedCase, assess_cases, curves_of
-from .files import write_text
+from .files import csv_text, write_text
 from .fit import rule_of
 from .judge import case_score_kind, column
 from .manifest import Manifest
@@ -172,7 +170,6 @@ def _case_level(cases: Sequence[AssessedCase], kind: str, record: dict[str, Any]
 
 
 def _csv(cases: Sequence[AssessedCase], classes: Sequence[str]) -> str:
-    buffer = io.StringIO()
     rows = []
     for case in cases:
         row: dict[str, Any] = {"case": case.name, "patient": case.patient, "risk": case.risk}
@@ -183,7 +180,4 @@ def _csv(cases: Sequence[AssessedCase], classes: Sequence[str]) -> str:
                 numbers = judgement.content["regions"][region]
                 row |= {f"{region} {who} {metric}": numbers[metric] for metric in VOXEL_METRICS}
         rows.append(row)
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(rows)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import errno
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import SfumatoError, StorageError
 from ..imaging import read_image
 from ..interfaces import Method
 from ..pipeline.case import PredictOptions, predict_image
@@ -19,12 +14,12 @@ from ..report.case import thumbnail, write_case_report
 from ..report.index import CaseRow, Curves, write_index
 from ..segmenters.pinned import sha256_of
 from ..storage import load_method, read_json, read_record
-from .files import InputCase, appearing, find_inputs, locked, write_text
+from .cases import CASE_FILE, finish_cases, write_case
+from .files import InputCase, appearing, csv_text, find_inputs, locked, write_text
 from .fit import rule_of
 from .manifest import Manifest, versions
 from .outputs import case_content, write_maps
 
-CASE_FILE = "case.json"
 THUMBNAIL = "thumbnail.png"
 
 
@@ -97,11 +92,18 @@ def predict_files(
     run = _Run(method, method_folder, record, options, resample, identity)
     with locked(out):
         manifest = Manifest("predict", {**identity, "method_folder": method_folder.name})
-        done, kept, failures = _all_cases(run, cases, out, manifest, progress, say)
-        rows = _write_overview(run, out, [*done, *kept], failures)
-        manifest.failures = failures
+        found = finish_cases(
+            cases,
+            out,
+            manifest,
+            lambda case: {"run": run.identity},
+            lambda case, identity: _one_case(run, case, identity, out, say),
+            progress,
+        )
+        rows = _write_overview(run, out, found.names, found.failures)
+        manifest.failures = list(found.failures)
         manifest.write(out)
-    return PredictSummary(tuple(done), tuple(kept), tuple(failures), tuple(rows), out / "index.html")
+    return PredictSummary(found.done, found.kept, found.failures, tuple(rows), out / "index.html")
 
 
 def _to_device(method: Method, device: str) -> None:
@@ -110,51 +112,7 @@ def _to_device(method: Method, device: str) -> None:
         method.estimator.to(device)  # type: ignore[attr-defined]
 
 
-def _all_cases(run: _Run, cases, out: Path, manifest: Manifest, progress, say):
-    done: list[str] = []
-    kept: list[str] = []
-    failures: list[str] = []
-    for case in cases:
-        progress(case.name, "start")
-        try:
-            hashes = {path.name: _hash(path, case.name) for path in case.images}
-            manifest.inputs[case.name] = hashes
-            if _is_finished(out / case.name, run.identity, hashes):
-                kept.append(case.name)
-                progress(case.name, "kept")
-                continue
-            manifest.seconds[case.name] = _one_case(run, case, hashes, out, say)
-            done.append(case.name)
-            progress(case.name, "done")
-        except SfumatoError as error:
-            failures.append(str(error))
-            progress(case.name, "failed")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT):
-                raise
-            raise StorageError(
-                f"{case.name}: could not be written to {out} ({error.strerror}); free space and run the same command "
-                "again, finished cases are kept."
-            ) from error
-    return done, kept, failures
-
-
-def _hash(path: Path, name: str) -> str:
-    try:
-        return sha256_of(path)
-    except StorageError as error:
-        raise SfumatoError(f"{name}: {error} Check the path.") from error
-
-
-def _is_finished(folder: Path, identity: Mapping[str, Any], hashes: Mapping[str, str]) -> bool:
-    try:
-        content = json.loads((folder / CASE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return content.get("run") == json.loads(json.dumps(identity)) and content.get("inputs") == dict(hashes)
-
-
-def _one_case(run: _Run, case: InputCase, hashes: Mapping[str, str], out: Path, say) -> float:
+def _one_case(run: _Run, case: InputCase, identity: Mapping[str, Any], out: Path, say) -> float:
     image = read_image(case.images, case.name, run.resample)
     result = predict_image(run.method, image, rule_of(run.record), run.options, say)
     spec = run.method.segmenter.spec  # type: ignore[attr-defined]
@@ -162,11 +120,7 @@ def _one_case(run: _Run, case: InputCase, hashes: Mapping[str, str], out: Path, 
         files = write_maps(folder, result, spec.label_values, run.options.float32)
         (folder / THUMBNAIL).write_bytes(thumbnail(result))
         write_case_report(folder / "report.html", result, _facts(run))
-        content = case_content(result, spec.label_values, files) | {
-            "run": run.identity,
-            "inputs": dict(hashes),
-        }
-        write_text(folder / CASE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_case(folder, case_content(result, spec.label_values, files), identity)
     return result.seconds
 
 
@@ -183,7 +137,7 @@ def _write_overview(
     run: _Run, out: Path, names: Sequence[str], failures: Sequence[str]
 ) -> list[dict[str, Any]]:
     rows, csv_rows = [], []
-    for name in sorted(names):
+    for name in names:
         content = read_json(out / name / CASE_FILE)
         decision = content["decision"] or {"verdict": "", "score": None, "threshold": None, "reason": ""}
         image = (out / name / THUMBNAIL).read_bytes()
@@ -198,14 +152,5 @@ def _write_overview(
     csv_rows.sort(key=lambda r: (order[r["verdict"]], -r.get(ranks, 0.0), r["case"]))
     curves = Curves.from_json(run.record["curves"]) if run.record.get("curves") else None
     write_index(out / "index.html", f"sfumato: {run.folder.name}", rows, curves, _facts(run), failures)
-    write_text(out / "cases.csv", _csv(csv_rows))
+    write_text(out / "cases.csv", csv_text(csv_rows))
     return csv_rows
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    buffer = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return buffer.getvalue()

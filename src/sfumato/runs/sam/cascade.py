@@ -18,11 +18,11 @@ from ...metrics.relative_auc import relative_auc_interval
 from ...report.sam import write_mask_list
 from ...report.sam_curves import cascade_plot
 from ...segmenters.promptable.ladder import Ladder
-from ..files import locked, write_text
+from ..files import csv_text, locked, write_text
 from ..manifest import Manifest
 from .collect import CollectOptions, collect
 from .heads import Heads
-from .order import facts, table_text
+from .order import facts
 from .record_files import load_records
 
 HEADS, ESTIMATE, RANDOM, ORACLE = "heads", "own estimate", "random", "oracle"
@@ -110,7 +110,7 @@ def run_cascade(
         cheap = records[records.inputs.rung == 0]
         costs = options.costs or Costs(ladder.costs[0], ladder.costs[-1])
         curves, summary = compare_rules(cheap, heads, costs)
-        write_text(out / "cascade.csv", table_text(_rows(curves)))
+        write_text(out / "cascade.csv", csv_text(_rows(curves)))
         png = cascade_plot(curves, costs)
         (out / "cascade.png").write_bytes(png)
         title = f"Cascade: {ladder.names[0]} to {ladder.names[-1]} on {data.name}"

@@ -15,11 +15,11 @@ from ...imaging import read_image, write_label_picture, write_nifti
 from ...methods.sam_gaps.pseudo_labels import keep, loss_weights
 from ...pipeline.slices import slice_axis
 from ...report.sam import write_mask_list
-from ..files import locked, write_text
+from ..files import csv_text, locked, write_text
 from ..manifest import Manifest
 from .heads import Heads
 from .judged import JudgedCase
-from .order import facts, flattened, listed_mask, row_of, table_text
+from .order import facts, flattened, listed_mask, row_of
 from .pool import PoolOptions, judge_pool
 
 SHOWN = 100
@@ -122,7 +122,7 @@ def filter_masks(
             {**row_of(mask), "kept": int(k), "weight": round(w, 4)}
             for mask, k, w in zip(masks, kept, weights, strict=True)
         ]
-        write_text(out / "filter.csv", table_text(rows))
+        write_text(out / "filter.csv", csv_text(rows))
         near = sorted(range(len(masks)), key=lambda i: abs(told[i] - threshold))[: 2 * SHOWN]
         shown = sorted(near, key=lambda i: -told[i])
         listed = [listed_mask(masks[i], thumbnails[i], "kept" if kept[i] else "left out") for i in shown]

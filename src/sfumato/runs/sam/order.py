@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from ...methods.sam_gaps.pseudo_labels import annotation_order
 from ...report.sam import ListedMask, write_mask_list
 from ...report.sam_wording import interval
-from ..files import locked, write_text
+from ..files import csv_text, locked, write_text
 from ..manifest import Manifest
 from .heads import Heads
 from .judged import JudgedCase, JudgedMask
@@ -69,7 +67,7 @@ def order_objects(
         masks, thumbnails = flattened(judged)
         order = annotation_order(torch.tensor([mask.expected_iou for mask in masks])).tolist()
         rows = [{"rank": rank, **row_of(masks[i])} for rank, i in enumerate(order, start=1)]
-        write_text(out / "order.csv", table_text(rows))
+        write_text(out / "order.csv", csv_text(rows))
         listed = [listed_mask(masks[i], thumbnails[i]) for i in order[:SHOWN]]
         write_mask_list(
             out / "index.html", f"What to look at first: {data.name}", LEAD, listed, facts(heads), failures
@@ -91,15 +89,6 @@ def row_of(mask: JudgedMask) -> dict[str, Any]:
     return {
         name: "" if v is None else round(v, 4) if isinstance(v, float) else v for name, v in values.items()
     }
-
-
-def table_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as CSV."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def listed_mask(mask: JudgedMask, thumbnail: bytes, mark: str = "") -> ListedMask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.prompt_file import ObjectPrompt
-from ...errors import InputError, SfumatoError, StorageError
+from ...errors import InputError
 from ...pipeline.follow import FollowOptions
 from ...pipeline.prompted_case import Judge, segment_prompted
 from ...report.sam import ListedMask, write_mask_list, write_prompted_report
 from ...report.sam_pictures import case_picture, draw_panels, thumbnail
-from ...segmenters.pinned import sha256_of
 from ...segmenters.promptable import PromptableSegmenter
 from ...storage import read_json
-from ..files import InputCase, appearing, find_inputs, locked, write_text
+from ..cases import CASE_FILE, finish_cases, write_case
+from ..files import InputCase, appearing, find_inputs, locked
 from ..manifest import Manifest, versions
 from .heads import Heads
 from .outputs import case_content, write_masks
 from .planes import read_planes
 
-CASE_FILE, PAGE, PICTURE = "case.json", "report.html", "picture.png"
+PAGE, PICTURE = "report.html", "picture.png"
 LEAD = "Masks in the order in which to look at them: the lowest {} first."
 
 
@@ -98,12 +97,24 @@ def predict_prompted(
         )
     run = _Run(network, heads, options, out)
     with locked(out):
-        manifest = Manifest("sam predict", run.identity())
-        done, kept, failures = _all_cases(run, cases, prompts, manifest, note)
-        objects = _write_index(run, sorted([*done, *kept]), failures)
-        manifest.failures = failures
+        settled = run.identity()
+        manifest = Manifest("sam predict", settled)
+        found = finish_cases(
+            cases,
+            out,
+            manifest,
+            lambda case: {"run": settled, "prompts": [asdict(p) for p in _given(prompts, case)]},
+            lambda case, identity: _one_case(run, case, _given(prompts, case), identity),
+            note,
+        )
+        objects = _write_index(run, found.names, found.failures)
+        manifest.failures = list(found.failures)
         manifest.write(out)
-    return PromptedSummary(tuple(done), tuple(kept), tuple(failures), tuple(objects), out / "index.html")
+    return PromptedSummary(found.done, found.kept, found.failures, tuple(objects), out / "index.html")
+
+
+def _given(prompts: Mapping[str | None, Sequence[ObjectPrompt]], case: InputCase) -> Sequence[ObjectPrompt]:
+    return prompts.get(case.name, prompts.get(None, ()))
 
 
 @dataclass(frozen=True)
@@ -134,57 +145,6 @@ class _Run:
         )
 
 
-def _all_cases(
-    run: _Run,
-    cases: Sequence[InputCase],
-    prompts: Mapping[str | None, Sequence[ObjectPrompt]],
-    manifest: Manifest,
-    note: Callable[[str, str], None],
-) -> tuple[list[str], list[str], list[str]]:
-    done, kept, failures = [], [], []
-    for case in cases:
-        note(case.name, "start")
-        try:
-            given = prompts.get(case.name, prompts.get(None, ()))
-            identity = _case_identity(run, case, given)
-            manifest.inputs[case.name] = identity["inputs"]
-            if _is_finished(run.out / case.name, identity):
-                kept.append(case.name)
-                note(case.name, "kept")
-                continue
-            _one_case(run, case, given, identity)
-            done.append(case.name)
-            note(case.name, "done")
-        except SfumatoError as error:
-            failures.append(str(error))
-            note(case.name, "failed")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT):
-                raise
-            raise StorageError(
-                f"{case.name}: could not be written to {run.out} ({error.strerror}); free space and run the same "
-                "command again, finished cases are kept."
-            ) from error
-    return done, kept, failures
-
-
-def _case_identity(run: _Run, case: InputCase, given: Sequence[ObjectPrompt]) -> dict[str, Any]:
-    content = {
-        "run": run.identity(),
-        "inputs": {path.name: sha256_of(path) for path in case.images},
-        "prompts": [asdict(prompt) for prompt in given],
-    }
-    return json.loads(json.dumps(content))
-
-
-def _is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
-    try:
-        content = json.loads((folder / CASE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return {name: content.get(name) for name in identity} == dict(identity)
-
-
 def _one_case(run: _Run, case: InputCase, given: Sequence[ObjectPrompt], identity: Mapping[str, Any]) -> None:
     planes = read_planes(case.images, case.name, run.options.channel, run.options.resample)
     judge = None if run.heads is None else Judge(run.heads.assess, run.heads.larger)
@@ -206,8 +166,7 @@ def _one_case(run: _Run, case: InputCase, given: Sequence[ObjectPrompt], identit
             worst = result.worst(found)
             small = thumbnail(result.slices, worst.prompt.plane or 0, worst)
             (folder / f"thumbnail_{number}.png").write_bytes(small)
-        content = case_content(result, files) | dict(identity)
-        write_text(folder / CASE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_case(folder, case_content(result, files), identity)
 
 
 def _write_index(run: _Run, names: Sequence[str], failures: Sequence[str]) -> list[dict[str, Any]]:

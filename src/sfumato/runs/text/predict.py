@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, SfumatoError, StorageError
+from ...errors import InputError
 from ...imaging import read_image
 from ...interfaces import Method
 from ...pipeline.case import PredictOptions
@@ -19,7 +18,8 @@ from ...report.index import CaseRow, write_index
 from ...report.text import DETAILS, write_text_report
 from ...segmenters.pinned import sha256_of
 from ...storage import ESTIMATOR_FILE, METHOD_FILE, SEGMENTER_FILE, read_json
-from ..files import InputCase, appearing, find_inputs, locked, write_text
+from ..cases import CASE_FILE, finish_cases, write_case
+from ..files import InputCase, appearing, find_inputs, locked
 from ..fit import rule_of
 from ..manifest import Manifest, versions
 from ..outputs import case_content
@@ -27,7 +27,7 @@ from .model import UNCALIBRATED, open_text_model
 from .outputs import text_content, write_answer
 from .sentences import read_sentences
 
-CASE_FILE, PAGE, THUMBNAIL = "case.json", "report.html", "thumbnail.png"
+PAGE, THUMBNAIL = "report.html", "thumbnail.png"
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,20 @@ def predict_texts(
     tried = TextOptions(read_sentences(model), options.variants, options.sides, options.words)
     run = _Run(method, record, model, out, options, tried)
     with locked(out):
-        manifest = Manifest("predict text_guided", run.identity())
-        done, kept, failures = _all_cases(run, cases, texts, manifest, note)
-        found = _write_index(run, sorted([*done, *kept]), failures)
-        manifest.failures = failures
+        settled = run.identity()
+        manifest = Manifest("predict text_guided", settled)
+        found = finish_cases(
+            cases,
+            out,
+            manifest,
+            lambda case: {"run": settled, "given": texts.get(case.name, texts.get(None))},
+            lambda case, identity: _one_case(run, case, identity),
+            note,
+        )
+        content = _write_index(run, found.names, found.failures)
+        manifest.failures = list(found.failures)
         manifest.write(out)
-    return TextPredictSummary(tuple(done), tuple(kept), tuple(failures), found, out / "index.html")
+    return TextPredictSummary(found.done, found.kept, found.failures, content, out / "index.html")
 
 
 def _check_texts(cases: Sequence[InputCase], texts: Mapping[str | None, str]) -> None:
@@ -164,56 +172,16 @@ class _Run:
         }
 
 
-def _all_cases(
-    run: _Run, cases: Sequence[InputCase], texts: Mapping[str | None, str], manifest: Manifest, note
-) -> tuple[list[str], list[str], list[str]]:
-    done, kept, failures = [], [], []
-    for case in cases:
-        note(case.name, "start")
-        try:
-            sentence = texts.get(case.name, texts.get(None))
-            hashes = {path.name: sha256_of(path) for path in case.images}
-            manifest.inputs[case.name] = hashes
-            identity = {"run": run.identity(), "inputs": hashes, "given": sentence}
-            if _is_finished(run.out / case.name, identity):
-                kept.append(case.name)
-                note(case.name, "kept")
-                continue
-            manifest.seconds[case.name] = _one_case(run, case, sentence, identity)
-            done.append(case.name)
-            note(case.name, "done")
-        except SfumatoError as error:
-            failures.append(str(error))
-            note(case.name, "failed")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT):
-                raise
-            raise StorageError(
-                f"{case.name}: could not be written to {run.out} ({error.strerror}); free space and run the same "
-                "command again, finished cases are kept."
-            ) from error
-    return done, kept, failures
-
-
-def _is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
-    try:
-        content = json.loads((folder / CASE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return {name: content.get(name) for name in identity} == dict(identity)
-
-
-def _one_case(run: _Run, case: InputCase, sentence: str | None, identity: Mapping[str, Any]) -> float:
+def _one_case(run: _Run, case: InputCase, identity: Mapping[str, Any]) -> float:
     image = read_image(case.images, case.name, run.options.resample)
     rule = rule_of(run.record)
-    answer = answer_text(run.method, image, sentence, rule, run.options.predict, run.tried)
+    answer = answer_text(run.method, image, identity["given"], rule, run.options.predict, run.tried)
     spec = run.method.segmenter.spec  # type: ignore[attr-defined]
     with appearing(run.out / case.name) as folder:
         files = write_answer(folder, answer, spec.label_values, run.options.predict.float32)
         _write_pages(run, folder, answer)
         content = case_content(answer.result, spec.label_values, files)
-        content |= {"text": text_content(answer), **identity}
-        write_text(folder / CASE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_case(folder, {**content, "text": text_content(answer)}, identity)
     return answer.result.seconds
 
 
