@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.datasets.text_entries import Files
-from sfumato.datasets.text_table import MISSING, is_missing
+from sfumato.datasets.text_table import is_missing
 from sfumato.errors import DatasetError
 from sfumato.methods.text_guided import text_encoder
 
@@ -55,4 +55,4 @@ def test_text_that_is_not_missing(text):
 
 
 def test_the_encoder_takes_the_same_words_for_no_text():
-    assert text_encoder.MISSING == MISSING
+    assert text_encoder.is_missing is is_missing

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from recipes.sam_gaps.data import BenchSet, bench_sets
 from recipes.sam_gaps.tables import load
+from torch import Tensor
 
 from sfumato.datasets.prompts import centre_point, jittered_box, objects_of, pick
 from sfumato.methods.sam_gaps.click_experiment import click_experiment

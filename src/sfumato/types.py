@@ -43,6 +43,20 @@ class Link(StrEnum):
     """One foreground logit; background is its complement."""
 
 
+MISSING = {"", "nan", "none", "null", "n/a", "na", "#n/a", "unknown"}
+"""What stands in tables where nothing was written, without a full stop and in lower case."""
+
+
+def is_missing(sentence: str | None) -> bool:
+    """Whether a sentence says nothing: none at all, or a word that says so.
+
+    Example:
+        >>> is_missing(" Unknown. "), is_missing("nan"), is_missing(None), is_missing("no polyp")
+        (True, True, True, False)
+    """
+    return sentence is None or sentence.strip().rstrip(".").lower() in MISSING
+
+
 @dataclass(frozen=True)
 class TextPrompt:
     """One sentence per row."""

@@ -12,23 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, DatasetError, UnknownNameError
+from ..types import is_missing
 from .folder import Case, Dataset, check_pattern
 from .splits import PATIENT_PATTERN, SPLIT_NAMES, SplitName, Splits, check_no_leak, out_of_fold, patient_of
 from .text_entries import Entry, Found
 from .text_layouts import find_entries
-
-MISSING = {"", "nan", "none", "null", "n/a", "na", "#n/a", "unknown"}
-"""What stands in tables where nothing was written, without a full stop and in lower case."""
-
-
-def is_missing(sentence: str | None) -> bool:
-    """Whether there is no text: nothing, or a word that says so.
-
-    Example:
-        >>> is_missing(" Unknown. "), is_missing(None), is_missing("no polyp")
-        (True, True, False)
-    """
-    return sentence is None or sentence.strip().rstrip(".").lower() in MISSING
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from ..datasets.prompt_file import ObjectPrompt, spatial_rows
 from ..methods.sam_gaps.advice import next_click
 from ..methods.sam_gaps.choice import offer_masks
-from ..methods.sam_gaps.entropy import bits, mixture
-from ..methods.sam_gaps.estimator import Assessment, mixture_weights
+from ..methods.sam_gaps.entropy import bits, mixture, mixture_weights
+from ..methods.sam_gaps.estimator import Assessment
 from ..methods.sam_gaps.kinds import prompt_kinds
 from ..segmenters.promptable import Decoded, Embedding, PromptableSegmenter
 

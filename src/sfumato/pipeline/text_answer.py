@@ -14,7 +14,6 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ..datasets.text_table import is_missing
 from ..datasets.text_variants import claims, paraphrases
 from ..decision import DecisionRule
 from ..errors import ConfigError
@@ -24,7 +23,7 @@ from ..methods.text_guided.contradiction import Contradiction, find_contradictio
 from ..methods.text_guided.sensitivity import TextSensitivity, text_sensitivity
 from ..methods.text_guided.training_text import TrainingText
 from ..methods.text_guided.vocabulary import SentenceCheck, Vocabulary, reading_warnings
-from ..types import TextPrompt
+from ..types import TextPrompt, is_missing
 from .case import PredictOptions, predict_image
 from .result import CaseResult, unit
 

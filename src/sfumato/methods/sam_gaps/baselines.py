@@ -52,23 +52,6 @@ def free_scores(inputs: HypothesisInputs, seed: int = 0) -> dict[str, Float[Tens
     }
 
 
-def stability_score(
-    logits: Float[Tensor, "*masks rows columns"], offset: float = 1.0
-) -> Float[Tensor, "*masks"]:
-    """Area above +offset divided by area above -offset, in [0, 1]; 0 for an empty mask (Kirillov et al., 2023).
-
-    Args:
-        logits: of masks.
-        offset: in logits, >= 0; SAM's automatic masks take 1, SAM 2's choice of the single mask 0.05.
-
-    Example:
-        >>> stability_score(torch.tensor([[3.0, 0.5, -0.5, -3.0]])).item()
-        0.3333333432674408
-    """
-    strict, wide = ((logits > t).sum(dim=(-2, -1)) for t in (offset, -offset))
-    return strict / wide.clamp(min=1)
-
-
 @dataclass(frozen=True)
 class LinearHeads:
     """Linear functions of the heads' own features, by least squares with a penalty; a control, not a method.

@@ -138,3 +138,19 @@ def _entropy_given(maps: Tensor, joint: Tensor, known: int, support: Tensor | No
     # Where a factor's value has no weight its mixture is empty, and so is its say.
     found = share * mean_entropy(mixed, None if support is None else support.expand(mixed.shape))
     return found.sum(dim=tuple(range(known))) if known else found
+
+
+def mixture_weights(
+    expected: Float[Tensor, "prompts hypotheses"],
+) -> Float[Tensor, "prompts hypotheses"]:
+    """Shares of the hypotheses: expected IoUs divided by their sum (paper, section 2, there of SAM's estimates).
+
+    Where nothing is expected of any hypothesis they are equal.
+
+    Example:
+        >>> mixture_weights(torch.tensor([[0.75, 0.5, 0.25], [0.0, 0.0, 0.0]]))[0].tolist()
+        [0.5, 0.3333333432674408, 0.1666666716337204]
+    """
+    total = expected.sum(dim=1, keepdim=True)
+    even = torch.full_like(expected, 1 / expected.shape[1])
+    return torch.where(total > 0, expected / total.clamp(min=torch.finfo(expected.dtype).tiny), even)

@@ -18,6 +18,7 @@ from .calibration import IouCalibration
 from .coding import MASK_IOU, MODEL_GAP, PROMPT_GAP, TASK_GAP
 from .collect import describe
 from .config import SamGapsConfig
+from .entropy import mixture_weights
 from .features import Standard, hypothesis_features
 from .heads import HeadBank
 from .kinds import prompt_kinds
@@ -181,19 +182,3 @@ def dice_of(iou: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         0.6666666865348816
     """
     return 2 * iou / (1 + iou)
-
-
-def mixture_weights(
-    expected: Float[Tensor, "prompts hypotheses"],
-) -> Float[Tensor, "prompts hypotheses"]:
-    """Shares of the hypotheses: expected IoUs divided by their sum (paper, section 2, there of SAM's estimates).
-
-    Where nothing is expected of any hypothesis they are equal.
-
-    Example:
-        >>> mixture_weights(torch.tensor([[0.75, 0.5, 0.25], [0.0, 0.0, 0.0]]))[0].tolist()
-        [0.5, 0.3333333432674408, 0.1666666716337204]
-    """
-    total = expected.sum(dim=1, keepdim=True)
-    even = torch.full_like(expected, 1 / expected.shape[1])
-    return torch.where(total > 0, expected / total.clamp(min=torch.finfo(expected.dtype).tiny), even)

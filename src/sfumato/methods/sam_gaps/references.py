@@ -21,8 +21,7 @@ from torch.nn import functional as F
 from ...errors import ConfigError, InputError
 from ...segmenters.promptable import Decoded, Embedding, PromptableSegmenter
 from ...types import SpatialPrompt
-from .entropy import foreground_entropy, information_chain, mixture, support_of
-from .estimator import mixture_weights
+from .entropy import foreground_entropy, information_chain, mixture, mixture_weights, support_of
 from .mask_grid import pairwise_iou, shown_cells
 
 LOGIT_LIMIT = 32.0

@@ -8,11 +8,12 @@ al., 2023, section 5): the IoU of the mask at a higher and at a lower threshold.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...segmenters.promptable import Decoded
+from .mask_grid import pairwise_iou, shown_cells
 
 SHAPE_FEATURES = (
     "log_area",
@@ -52,14 +53,14 @@ def shape_features(decoded: Decoded) -> Float[Tensor, "prompts hypotheses featur
     inside = mask.mean(dim=2)
     area = inside * box_share[:, None]
     bits = _bits(probability, x)
-    overlap = _overlaps(mask)
+    overlap = _overlaps(logits > 0)
     mean = probability.mean(dim=1)
     mixed = _bits(mean, torch.logit(mean, LEAST)).mean(dim=1)
     found = [
         torch.log(area + LEAST),
         inside,
         aspect[:, None].expand_as(area),
-        *(_stability(x, offset) for offset in STABILITY_OFFSETS),
+        *(stability_score(logits, offset) for offset in STABILITY_OFFSETS),
         bits.mean(dim=2),
         (probability * bits).sum(dim=2) / probability.sum(dim=2).clamp(min=LEAST),
         (probability * mask).sum(dim=2) / mask.sum(dim=2).clamp(min=1),
@@ -74,9 +75,7 @@ def shape_features(decoded: Decoded) -> Float[Tensor, "prompts hypotheses featur
 
 def _over_box(decoded: Decoded) -> tuple[Tensor, Tensor, Tensor]:
     """Logits at the grid over each prompt's box, the box's share of the plane, and the logarithm of its aspect."""
-    rows, columns = decoded.logits.shape[-2:]
-    (height, width), side = decoded.frame.shown, decoded.frame.side
-    shown = decoded.logits[..., : -(-height * rows // side), : -(-width * columns // side)].float()
+    shown = shown_cells(decoded.logits, decoded.frame).float()
     possible = shown.amax(dim=1) > POSSIBLE
     at_rows, tall = _grid(possible.any(dim=2))
     at_columns, wide = _grid(possible.any(dim=1))
@@ -102,19 +101,27 @@ def _bits(probability: Tensor, logits: Tensor) -> Tensor:
     return (F.softplus(logits) - probability * logits) / torch.log(torch.tensor(2.0))
 
 
-def _overlaps(mask: Float[Tensor, "prompts hypotheses points"]) -> tuple[Tensor, Tensor]:
+def _overlaps(mask: Bool[Tensor, "prompts hypotheses rows columns"]) -> tuple[Tensor, Tensor]:
     """IoU of each hypothesis with the next and the one after it, in a circle; 1 where both are empty."""
-    both = mask @ mask.transpose(1, 2)
-    area = mask.sum(dim=2)
-    union = area[:, :, None] + area[:, None, :] - both
-    iou = torch.where(union > 0, both / union.clamp(min=1), 1.0)
+    iou = pairwise_iou(mask, mask)
     index = torch.arange(mask.shape[1], device=mask.device)
     return iou[:, index, (index + 1) % len(index)], iou[:, index, (index + 2) % len(index)]
 
 
-def _stability(logits: Tensor, offset: float) -> Tensor:
-    """Area at the higher threshold over that at the lower one; 0 where both are empty."""
-    strict, wide = ((logits > t).float().sum(dim=2) for t in (offset, -offset))
+def stability_score(
+    logits: Float[Tensor, "*masks rows columns"], offset: float = 1.0
+) -> Float[Tensor, "*masks"]:
+    """Area above +offset divided by area above -offset, in [0, 1]; 0 for an empty mask (Kirillov et al., 2023).
+
+    Args:
+        logits: of masks.
+        offset: in logits, >= 0; SAM's automatic masks take 1, SAM 2's choice of the single mask 0.05.
+
+    Example:
+        >>> stability_score(torch.tensor([[3.0, 0.5, -0.5, -3.0]])).item()
+        0.3333333432674408
+    """
+    strict, wide = ((logits > t).sum(dim=(-2, -1)) for t in (offset, -offset))
     return strict / wide.clamp(min=1)
 
 

@@ -13,9 +13,8 @@ from ...errors import ConfigError, InputError
 from ...heads.error_table import ErrorTable
 from ...measures.entropy import entropy, maximum_probability_doubt
 from ...segmenters.frozen import FrozenSegmenter
-from ...types import Batch, Kind, Segmentation, TextPrompt, Uncertainty
+from ...types import Batch, Kind, Segmentation, TextPrompt, Uncertainty, is_missing
 from .sensitivity import text_sensitivity
-from .text_encoder import is_missing
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...errors import ConfigError, MissingExtraError, StorageError, UnknownNameError
 from ...segmenters.pinned import require_sha256, weights_sha256
 from ...segmenters.state import read_object
+from ...types import is_missing
 from .bert import Bert, published_bert
 from .published import find_file, read_weights, require_file
 from .text_cache import TextCache, TextFeatures
@@ -29,18 +30,7 @@ PINNED = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
-MISSING = {"", "nan", "none", "null", "n/a", "na", "#n/a", "unknown"}
 BATCH = 32
-
-
-def is_missing(sentence: str | None) -> bool:
-    """A sentence that says nothing: None, empty, or what tables write for an empty cell.
-
-    Example:
-        >>> is_missing(" Unknown. "), is_missing("nan"), is_missing(None), is_missing("no polyp")
-        (True, True, True, False)
-    """
-    return sentence is None or sentence.strip().rstrip(".").lower() in MISSING
 
 
 def build_text_encoder(

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ...errors import StorageError
-from .text_encoder import is_missing
+from ...types import is_missing
 
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 LIKENESS = 0.8

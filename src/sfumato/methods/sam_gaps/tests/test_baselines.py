@@ -11,11 +11,12 @@ from sklearn.linear_model import Ridge
 
 from sfumato.errors import ConfigError, InputError
 from sfumato.interfaces import FitContext
-from sfumato.methods.sam_gaps.baselines import PENALTIES, fit_linear_heads, free_scores, stability_score
+from sfumato.methods.sam_gaps.baselines import PENALTIES, fit_linear_heads, free_scores
 from sfumato.methods.sam_gaps.coding import GAPS, MASK_IOU, head_names
 from sfumato.methods.sam_gaps.collect import describe
 from sfumato.methods.sam_gaps.config import SamGapsConfig
 from sfumato.methods.sam_gaps.features import hypothesis_features
+from sfumato.methods.sam_gaps.shape import stability_score
 from sfumato.methods.sam_gaps.training import set_weights
 from sfumato.segmenters.promptable.tiny import PhantomPromptable
 from sfumato.types import SpatialPrompt

@@ -8,7 +8,7 @@ import torch
 from sfumato.errors import ConfigError, InputError, StorageError
 from sfumato.interfaces import FitContext
 from sfumato.methods.sam_gaps import METHOD, SamGaps, SamGapsConfig, fit_gaps, method_of
-from sfumato.methods.sam_gaps.estimator import mixture_weights
+from sfumato.methods.sam_gaps.entropy import mixture_weights
 from sfumato.segmenters.promptable.prompted_segmenter import PromptedSegmenter
 from sfumato.segmenters.promptable.tiny import PhantomPromptable
 from sfumato.storage import load_method, save_method
