@@ -8,10 +8,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.methods.text_guided.bert import Bert
 from sfumato.methods.text_guided.config import TextGuidedConfig
 from sfumato.methods.text_guided.model import TextGuidedNetwork
+from sfumato.methods.text_guided.text_encoder import TextEncoder
 
 TEXT_WIDTH = 12
+PIECES = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "an",
+    "object",
+    "disc",
+    "on",
+    "the",
+    "left",
+    "right",
+]
 
 
 class TinyEncoder(nn.Module):
@@ -45,5 +62,19 @@ def tiny_network() -> Callable[..., TextGuidedNetwork]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return TextGuidedNetwork(TinyEncoder(config.channels), config, TEXT_WIDTH).eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_encoder() -> Callable[..., TextEncoder]:
+    """`tiny_encoder(seed=0, length=6)`: a frozen language model of a few words, 12 wide."""
+    implementations = pytest.importorskip("tokenizers.implementations")
+
+    def make(seed: int = 0, length: int = 6) -> TextEncoder:
+        words = implementations.BertWordPieceTokenizer({word: i for i, word in enumerate(PIECES)})
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return TextEncoder(Bert(len(PIECES), TEXT_WIDTH, 1, 2, 16, positions=32), words, length)
 
     return make
