@@ -17,11 +17,13 @@ from .shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     case_progress,
     emit,
     open_data,
     parse_settings,
     say,
+    use_threads,
 )
 
 
@@ -78,7 +80,7 @@ def compare(
     resample: ResampleOption = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -90,16 +92,13 @@ def compare(
     Example: sfumato compare --segmenter runs/hippo --methods softmax,temperature_scaling,perturbation_head --data DATA
     --out runs/compare
     """
-    import torch
-
     from ..datasets.corruption import parse_corruptions
     from ..datasets.splits import PATIENT_PATTERN
     from ..runs.compare import CompareConfig, compare_methods
     from ..runs.fit import FitOptions
     from ..weights import find_segmenter
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     _, chosen = open_data(data, splits, patient)
     config = CompareConfig(
         find_segmenter(segmenter),

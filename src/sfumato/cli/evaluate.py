@@ -17,10 +17,12 @@ from .shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     case_progress,
     emit,
     open_data,
     say,
+    use_threads,
 )
 
 
@@ -46,7 +48,7 @@ def evaluate(
     instances: InstancesOption = False,
     resample: ResampleOption = False,
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -54,14 +56,11 @@ def evaluate(
 
     Example: sfumato evaluate runs/hippo-swu --data DATA --split test --json
     """
-    import torch
-
     from ..datasets.splits import PATIENT_PATTERN
     from ..runs.evaluate import evaluate_method
     from ..weights import find_method
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     _, chosen = open_data(data, splits, patient)
     with case_progress(f"evaluate {split}") as note:
         results = evaluate_method(

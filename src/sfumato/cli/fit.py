@@ -18,10 +18,12 @@ from .shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
-    emit,
+    ThreadsOption,
     open_data,
     parse_settings,
     say,
+    tell_fitted,
+    use_threads,
 )
 
 
@@ -93,7 +95,7 @@ def fit(
     patient: PatientOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -103,16 +105,13 @@ def fit(
 
     Example: sfumato fit perturbation_head --segmenter runs/hippo --data DATA --out runs/hippo-swu
     """
-    import torch
-
     from ..datasets.splits import PATIENT_PATTERN
     from ..runs.fit import FitOptions, fit_method, recorded_splits
     from ..segmenters.presets import TAP_PRESETS
     from ..storage import load_segmenter
     from .train import _sides
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     dataset, chosen = open_data(data, splits, patient)
     network = load_segmenter(
         segmenter,
@@ -133,16 +132,4 @@ def fit(
     record = fit_method(
         method, network, data, out, settings, options, chosen, patient or PATIENT_PATTERN, say, networks
     )
-    for problem in record["problems"]:
-        say(f"left out: {problem}")
-    rule = record["rules"]["case"]
-    if json_output:
-        emit({"out": str(out), "rules": record["rules"], "problems": record["problems"]})
-    else:
-        accepted = (
-            f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
-        )
-        say(f"saved to {out}; accepts {accepted}")
-        say(f"next: sfumato evaluate {out} --data {data} --split test")
-    if record["problems"]:
-        raise typer.Exit(1)
+    tell_fitted(record, out, f"sfumato evaluate {out} --data {data} --split test", json_output)

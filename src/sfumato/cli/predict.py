@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from .by_method import command_by_method
-from .shared import DeviceOption, JsonOption, PickleOption, ResampleOption, case_progress, emit, say
+from .shared import (
+    DeviceOption,
+    JsonOption,
+    PickleOption,
+    ResampleOption,
+    ThreadsOption,
+    case_progress,
+    emit,
+    say,
+    use_threads,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +52,7 @@ def predict(
     window_batch: Annotated[int, typer.Option(min=1, help="Windows per call of the network.")] = 1,
     resample: ResampleOption = False,
     device: DeviceOption = "cpu",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     allow_pickle: PickleOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -50,15 +60,12 @@ def predict(
 
     Example: sfumato predict hippocampus image.nii.gz --out out
     """
-    import torch
-
     from ..pipeline.case import PredictOptions
     from ..runs.predict import predict_files
     from ..training.loop import pick_device
     from ..weights import find_method
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     options = PredictOptions(overlap, window_batch, float32, max_ram)
     with case_progress("predict") as note:
         summary = predict_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,7 @@ PatientOption = Annotated[
     str | None,
     typer.Option("--patient", help="Regular expression; its first group names the patient in a case name."),
 ]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="Processor threads; 0 takes all.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 InstancesOption = Annotated[
     bool, typer.Option("--instances", help="Label files number objects; every value above 0 is foreground.")
@@ -82,6 +83,38 @@ def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
         except ValueError:
             settings[name] = value
     return settings
+
+
+def use_threads(threads: int) -> None:
+    """Limit torch to so many processor threads; 0 leaves it as it is."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def tell_fitted(record: Mapping[str, Any], out: Path, following: str, json_output: bool) -> None:
+    """Say what a fit left out, which cases its rule accepts and the command that follows; exit 1 if any was left out.
+
+    Args:
+        record: of the fitted method.
+        out: where it is.
+        following: the command.
+        json_output: for machines instead.
+    """
+    for problem in record["problems"]:
+        say(f"left out: {problem}")
+    rule = record["rules"]["case"]
+    if json_output:
+        emit({"out": str(out), "rules": record["rules"], "problems": record["problems"]})
+    else:
+        accepted = (
+            f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
+        )
+        say(f"saved to {out}; accepts {accepted}")
+        say(f"next: {following}")
+    if record["problems"]:
+        raise typer.Exit(1)
 
 
 @contextmanager

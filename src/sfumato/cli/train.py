@@ -17,9 +17,11 @@ from .shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     emit,
     parse_settings,
     say,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def train(
     patient: PatientOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Train a segmentation network on the training split.
@@ -91,16 +93,13 @@ def train(
 
     Example: sfumato train --data DATA --preset resunet3d --out runs/hippo
     """
-    import torch
-
     from ..datasets.splits import PATIENT_PATTERN
     from ..runs.train import train_segmenter
     from ..runs.train_plan import TrainConfig
     from ..segmenters.spec import Preprocessing
     from ..training.loop import TrainerConfig
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     given = {"epochs": epochs, "learning_rate": learning_rate}
     trainer = TrainerConfig(
         **{k: v for k, v in given.items() if v is not None},  # type: ignore[arg-type]

@@ -14,9 +14,11 @@ from ..shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     case_progress,
     emit,
     say,
+    use_threads,
 )
 from .options import (
     CacheGibOption,
@@ -28,8 +30,6 @@ from .options import (
     PerImageOption,
     PerVolumeOption,
     SegmenterOption,
-    ThreadsOption,
-    use_threads,
 )
 
 

@@ -13,9 +13,11 @@ from ..shared import (
     PatientOption,
     ResampleOption,
     SeedOption,
+    ThreadsOption,
     case_progress,
     emit,
     say,
+    use_threads,
 )
 from .options import (
     CacheGibOption,
@@ -27,8 +29,6 @@ from .options import (
     ObjectsOption,
     PromptsOption,
     SegmenterOption,
-    ThreadsOption,
-    use_threads,
 )
 
 

@@ -14,10 +14,12 @@ from ..shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     case_progress,
     emit,
     parse_settings,
     say,
+    use_threads,
 )
 from .options import (
     CacheGibOption,
@@ -27,8 +29,6 @@ from .options import (
     ObjectsOption,
     PerImageOption,
     PerVolumeOption,
-    ThreadsOption,
-    use_threads,
 )
 
 

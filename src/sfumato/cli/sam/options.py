@@ -34,7 +34,6 @@ CacheGibOption = Annotated[
 ]
 PerImageOption = Annotated[int, typer.Option("--per-image", help="Objects per plane at most.")]
 PerVolumeOption = Annotated[int, typer.Option("--per-volume", help="Slices per volume at most.")]
-ThreadsOption = Annotated[int, typer.Option("--threads", help="Processor threads; 0 takes all.")]
 
 
 PromptsOption = Annotated[
@@ -49,11 +48,3 @@ KindOption = Annotated[
         "--prompt-kind", help="Of prompts drawn from masks: point, box, loose_box or box_and_point."
     ),
 ]
-
-
-def use_threads(threads: int) -> None:
-    """Limit torch to so many; 0 leaves it as it is."""
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)

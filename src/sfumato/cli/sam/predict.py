@@ -9,14 +9,21 @@ import typer
 import typer.main
 
 from ...errors import ConfigError
-from ..shared import DeviceOption, JsonOption, ResampleOption, case_progress, emit, say
+from ..shared import (
+    DeviceOption,
+    JsonOption,
+    ResampleOption,
+    ThreadsOption,
+    case_progress,
+    emit,
+    say,
+    use_threads,
+)
 from .options import (
     CacheGibOption,
     CacheOption,
     ChannelOption,
     SegmenterOption,
-    ThreadsOption,
-    use_threads,
 )
 
 if TYPE_CHECKING:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from ..shared import JsonOption, PatientOption, SeedOption, SplitsOption, case_progress, emit, say
+from ..shared import (
+    JsonOption,
+    PatientOption,
+    SeedOption,
+    SplitsOption,
+    ThreadsOption,
+    case_progress,
+    emit,
+    say,
+    use_threads,
+)
 
 ARM_TITLES = {
     "sentence": "its sentence",
@@ -51,20 +61,17 @@ def evaluate(
     ] = "image",
     patient: PatientOption = None,
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Measure what sentences are worth: Dice with them, without, in other words, misspelt and contradicted.
 
     Example: sfumato evaluate text_guided --model runs/text --data DATA --prompt-level p6
     """
-    import torch
-
     from ...datasets.splits import PATIENT_PATTERN
     from ...runs.text.evaluate import TextEvaluateOptions, evaluate_texts
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     pattern = patient or PATIENT_PATTERN
     options = TextEvaluateOptions(split, prompt_level, splits, sides, pattern, seed)
     with case_progress(f"evaluate {split}") as note:

@@ -15,8 +15,10 @@ from ..shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
-    emit,
+    ThreadsOption,
     say,
+    tell_fitted,
+    use_threads,
 )
 
 
@@ -53,35 +55,20 @@ def fit(
     patient: PatientOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Calibrate a network that reads sentences, and learn when to ask for review.
 
     Example: sfumato fit text_guided --segmenter runs/text --data DATA --prompt-level p6 --out runs/text-fit
     """
-    import torch
-
     from ...datasets.splits import PATIENT_PATTERN
     from ...methods.text_guided import TextDoubtConfig
     from ...runs.text.fit import TextFitOptions, fit_texts
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     doubt = TextDoubtConfig(tuple(sentence or ()))
     options = TextFitOptions(doubt, prompt_level, target_risk, target_voxel_risk, resample, seed, device)
     record = fit_texts(segmenter, data, out, options, splits, patient or PATIENT_PATTERN, say)
-    for problem in record["problems"]:
-        say(f"left out: {problem}")
-    rule = record["rules"]["case"]
-    if json_output:
-        emit({"out": str(out), "rules": record["rules"], "problems": record["problems"]})
-    else:
-        accepted = (
-            f"{rule['coverage']:.0%} of calibration cases at mean 1 - Dice <= {rule['target_risk']:.3g}"
-        )
-        say(f"saved to {out}; accepts {accepted}")
-        level = f" --prompt-level {prompt_level}" if prompt_level else ""
-        say(f"next: sfumato evaluate text_guided --model {out} --data {data}{level}")
-    if record["problems"]:
-        raise typer.Exit(1)
+    level = f" --prompt-level {prompt_level}" if prompt_level else ""
+    tell_fitted(record, out, f"sfumato evaluate text_guided --model {out} --data {data}{level}", json_output)

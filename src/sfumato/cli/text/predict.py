@@ -9,7 +9,16 @@ import typer
 import typer.main
 
 from ...errors import ConfigError
-from ..shared import DeviceOption, JsonOption, ResampleOption, case_progress, emit, say
+from ..shared import (
+    DeviceOption,
+    JsonOption,
+    ResampleOption,
+    ThreadsOption,
+    case_progress,
+    emit,
+    say,
+    use_threads,
+)
 
 
 def alone() -> Any:
@@ -53,15 +62,13 @@ def predict(
     ] = False,
     resample: ResampleOption = False,
     device: DeviceOption = "cpu",
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Segment what a sentence describes, and say how far the mask hangs on its words.
 
     Example: sfumato predict text_guided image.png --model runs/text --text "one small polyp, left" --out out
     """
-    import torch
-
     from ...pipeline.case import PredictOptions
     from ...runs.text.predict import TextPredictOptions, predict_texts
     from ...runs.text.sentences import read_texts
@@ -69,8 +76,7 @@ def predict(
 
     if text is not None and texts is not None:
         raise ConfigError("--text together with --texts, expected one or the other.")
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     given: dict[str | None, str] = {} if text is None else {None: text}
     if texts is not None:
         given |= read_texts(texts)

@@ -16,9 +16,11 @@ from ..shared import (
     ResampleOption,
     SeedOption,
     SplitsOption,
+    ThreadsOption,
     emit,
     parse_settings,
     say,
+    use_threads,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def train(
     patient: PatientOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0 takes all.")] = 0,
+    threads: ThreadsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Train a network that segments what a sentence beside the image describes.
@@ -81,15 +83,12 @@ def train(
 
     Example: sfumato train --method text_guided --data DATA --prompt-level p6 --out runs/text
     """
-    import torch
-
     from ...datasets.splits import PATIENT_PATTERN
     from ...methods.text_guided.training import TextTraining
     from ...runs.text.train import TextTrainConfig, train_texts
     from ...training.config import TrainerConfig
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     trainer = TrainerConfig(
         epochs,
         learning_rate,
