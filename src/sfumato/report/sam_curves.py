@@ -39,5 +39,6 @@ def cascade_plot(curves: Mapping[str, CascadeCurve], costs: Costs) -> bytes:
         markeredgewidth=2,
         label="larger alone",
     )
-    axes.legend(frameon=False, fontsize=9)
+    # Above the axes, as curves may run anywhere inside them.
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return png_bytes(figure)
