@@ -127,7 +127,7 @@ class _Run:
 
     def _step(self, batch: Batch, step: int, rate: float) -> dict[str, float]:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         precision = pick_precision(self.config.precision, self.device)
         with torch.autocast(self.device.type, dtype=precision, enabled=precision is not torch.float32):
             losses = self.loss(self.module, batch, step)
@@ -182,12 +182,16 @@ def _make_optimiser(module: nn.Module, config: TrainerConfig) -> torch.optim.Opt
 
 
 def _parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """What is trained; a part of the module may name parameters that weight decay leaves alone, as `undecayed`."""
+    """What is trained; parts of the module may name parameters that weight decay leaves alone, as `undecayed`, and
+    parameters that learn at a share of the rate, as `shares`."""
     free = {id(p) for part in module.modules() for p in getattr(part, "undecayed", ())}
-    trained = [p for p in module.parameters() if p.requires_grad]
-    decayed = {"params": [p for p in trained if id(p) not in free]}
-    others = {"params": [p for p in trained if id(p) in free], "weight_decay": 0.0}
-    return [group for group in (decayed, others) if group["params"]] or [decayed]
+    shares = {id(p): share for part in module.modules() for p, share in getattr(part, "shares", ())}
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for p in (p for p in module.parameters() if p.requires_grad):
+        key = (id(p) in free, shares.get(id(p), 1.0))
+        group = {"params": [], "share": key[1]} | ({"weight_decay": 0.0} if key[0] else {})
+        groups.setdefault(key, group)["params"].append(p)
+    return list(groups.values()) or [{"params": [], "share": 1.0}]
 
 
 def _learning_rate(config: TrainerConfig, step: int, total: int) -> float:

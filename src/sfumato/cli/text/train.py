@@ -65,6 +65,15 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     augment: Annotated[float, typer.Option(help="Strength of the augmentation; 0 turns it off.")] = 1.0,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror", help="Show pictures mirrored too, with left and right exchanged in sentences."
+        ),
+    ] = False,
+    image_rate: Annotated[
+        float, typer.Option(help="Share of the learning rate for the image encoder; 0 keeps it as it is.")
+    ] = 1.0,
     classes: Annotated[str, typer.Option(help="Names of the foreground classes, separated by commas.")] = "",
     validation: Annotated[
         float, typer.Option(help="Share of training patients that choose the epoch.")
@@ -101,10 +110,11 @@ def train(
     )
     config = TextTrainConfig(
         _network(profile, parse_settings(setting or [])),
-        TextTraining(side, batch_size, augment, loss, trainer),  # type: ignore[arg-type]
+        TextTraining(side, batch_size, augment, image_rate, loss, trainer),  # type: ignore[arg-type]
         prompt_level,
         tuple(c.strip() for c in classes.split(",") if c.strip()),
         validation,
+        mirror,
         resample,
     )
     result = train_texts(data, out, config, splits, patient or PATIENT_PATTERN, say)

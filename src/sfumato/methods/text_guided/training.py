@@ -45,6 +45,7 @@ class TextTraining:
         side: images are scaled to this many pixels along both axes.
         batch_size: images per step.
         augment: strength of the augmentation, see `truthful_augmentation`.
+        image_rate: the image encoder learns at this share of the rate; 0 keeps it as it was trained before.
         loss: `seu`, as the network's settings weigh it, or `cross_entropy` alone, to compare with.
         trainer: how to optimise.
 
@@ -56,6 +57,7 @@ class TextTraining:
     side: int = SIDE
     batch_size: int = 16
     augment: float = 1.0
+    image_rate: float = 1.0
     loss: Literal["seu", "cross_entropy"] = "seu"
     trainer: TrainerConfig = field(
         default_factory=lambda: TrainerConfig(
@@ -68,6 +70,8 @@ class TextTraining:
             raise UnknownNameError("loss", self.loss, LOSSES)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size}, expected at least 1.")
+        if not 0 <= self.image_rate <= 1:
+            raise ConfigError(f"image_rate={self.image_rate}, expected a share from 0 to 1.")
 
 
 def build_network(config: TextGuidedConfig, encoder: TextEncoder, seed: int = 0) -> TextGuidedNetwork:
@@ -113,7 +117,7 @@ def train_network(
     sampler = PatchSampler(samples, (training.side,) * 2, training.batch_size, 0.0, seed, augment)
     sentences = {s.case or s.name: told.sentence for told in fitting for s in told.samples}
     trained = train(
-        _WithoutDecay(network),
+        _Groups(network, training.image_rate),
         step_loss(
             network.config, training.loss, SentenceTable([sentences[case] for case in sampler.cases], encoder)
         ),
@@ -124,7 +128,7 @@ def train_network(
         told_validation(validation, encoder, training.side) if validation else None,
         title="train text_guided",
     )
-    assert isinstance(trained, _WithoutDecay)
+    assert isinstance(trained, _Groups)
     return trained.network
 
 
@@ -182,12 +186,16 @@ def _answers(
         yield index, module(image, **table.of(torch.tensor(index, device=device)))
 
 
-class _WithoutDecay(nn.Module):
-    """Names what weight decay leaves alone: norms, biases, scales and the mixer's rates. The authors decay all."""
+class _Groups(nn.Module):
+    """What weight decay leaves alone (norms, biases, scales, the mixer's rates), and how fast the image encoder learns.
 
-    def __init__(self, network: TextGuidedNetwork):
+    The authors decay everything, and train everything at one rate.
+    """
+
+    def __init__(self, network: TextGuidedNetwork, image_rate: float):
         super().__init__()
-        self.network = network
+        self.network, self.image_rate = network, image_rate
+        self.network.encoder.requires_grad_(image_rate > 0)
 
     @property
     def undecayed(self) -> tuple[nn.Parameter, ...]:
@@ -195,6 +203,10 @@ class _WithoutDecay(nn.Module):
             return ()
         named = self.network.named_parameters()
         return tuple(p for name, p in named if p.dim() < 2 or name.endswith("log_decay"))
+
+    @property
+    def shares(self) -> tuple[tuple[nn.Parameter, float], ...]:
+        return tuple((p, self.image_rate) for p in self.network.encoder.parameters())
 
     def forward(self, image: Tensor, **told: Tensor) -> Tensor:
         return self.network(image, **told)

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...datasets import TextTable, read_text_table
 from ...datasets.splits import PATIENT_PATTERN, out_of_fold
+from ...datasets.text_variants import swap_sides
 from ...errors import ConfigError, DatasetError
 from ...imaging import read_image
 from ...methods.text_guided.config import TextGuidedConfig
@@ -37,6 +40,7 @@ class TextTrainConfig:
         level: of detail of the sentences, where there are several.
         classes: names of the foreground classes, where the data set does not declare them.
         validation: share of the training patients kept for choosing the epoch; 0 keeps none.
+        mirror: show each training picture mirrored too, with left and right exchanged in its sentence.
         resample: accept sheared or contradictory headers.
         preprocessing: how intensities become network input.
     """
@@ -46,6 +50,7 @@ class TextTrainConfig:
     level: str | None = None
     classes: tuple[str, ...] = ()
     validation: float = 0.2
+    mirror: bool = False
     resample: bool = False
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
@@ -88,6 +93,8 @@ def train_texts(
         spec, network_config = describe(table, parts.train, config)
         told, problems = read_told(table, parts.train, config.level, spec, config.resample)
         fitting, validation = _hold_out(told, config)
+        if config.mirror:
+            fitting += [mirrored(case) for case in fitting]
         encoder = build_text_encoder(network_config.text_encoder, network_config.text_length)
         network = build_network(network_config, encoder, config.training.trainer.seed)
         network = train_network(network, fitting, validation, encoder, config.training, out)
@@ -141,6 +148,22 @@ def describe(
         preprocessing=config.preprocessing,
     )
     return spec, network
+
+
+def mirrored(told: ToldSample) -> ToldSample:
+    """The mirror image of a picture, with left and right exchanged in its sentence, so that the sentence is true.
+
+    Raises:
+        ConfigError: a volume, in whose slices left and right are not always along the columns.
+    """
+    if len(told.samples) > 1 or told.samples[0].case:
+        raise ConfigError(
+            f"{told.samples[0].case}: a volume with mirror, expected pictures; leave mirror out."
+        )
+    sample = told.samples[0]
+    image, label = (np.ascontiguousarray(values[..., ::-1]) for values in (sample.image, sample.label))
+    sentence = None if told.sentence is None else swap_sides(told.sentence)
+    return ToldSample((replace(sample, image=image, label=label, name=f"{sample.name} mirrored"),), sentence)
 
 
 def _refuse_another_run(out: Path, settings: Mapping[str, Any]) -> None:
