@@ -156,11 +156,9 @@ def mirrored(told: ToldSample) -> ToldSample:
     Raises:
         ConfigError: a volume, in whose slices left and right are not always along the columns.
     """
-    if len(told.samples) > 1 or told.samples[0].case:
-        raise ConfigError(
-            f"{told.samples[0].case}: a volume with mirror, expected pictures; leave mirror out."
-        )
-    sample = told.samples[0]
+    sample, *slices = told.samples
+    if slices or sample.case:
+        raise ConfigError(f"{sample.case}: a volume with mirror, expected pictures; leave mirror out.")
     image, label = (np.ascontiguousarray(values[..., ::-1]) for values in (sample.image, sample.label))
     sentence = None if told.sentence is None else swap_sides(told.sentence)
     return ToldSample((replace(sample, image=image, label=label, name=f"{sample.name} mirrored"),), sentence)

@@ -15,7 +15,7 @@ from sfumato.methods.text_guided.losses import SeuLoss
 from sfumato.methods.text_guided.told_samples import SentenceTable, ToldSample, scaled_sample
 from sfumato.methods.text_guided.training import (
     TextTraining,
-    _WithoutDecay,
+    _Groups,
     step_loss,
     told_validation,
     train_network,
@@ -96,7 +96,7 @@ def test_losses_are_those_of_their_names(tiny_network, tiny_encoder, loss):
 
 def test_what_is_not_decayed(tiny_network):
     network = tiny_network()
-    free = {id(p) for p in _WithoutDecay(network).undecayed}
+    free = {id(p) for p in _Groups(network, 1.0).undecayed}
     named = {name for name, p in network.named_parameters() if id(p) in free}
     every = [name for name, _ in network.named_parameters()]
     assert all(
@@ -107,7 +107,7 @@ def test_what_is_not_decayed(tiny_network):
     assert all(id(p) in free for norm in norms for p in norm.parameters())
     kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
     assert not any(id(m.weight) in free for m in network.modules() if isinstance(m, kinds))
-    assert _WithoutDecay(tiny_network(profile="released", mask_padding=False)).undecayed == ()
+    assert _Groups(tiny_network(profile="released", mask_padding=False), 1.0).undecayed == ()
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tiny_network, tiny_encoder, tmp_path, monkeypatch):
