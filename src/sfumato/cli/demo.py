@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from .by_method import command_by_method
 from .shared import JsonOption, emit, say
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo")(demo)
+    app.command("demo", cls=command_by_method({"text_guided": ".text.demo"}))(demo)
 
 
 def demo(
@@ -20,6 +21,8 @@ def demo(
     json_output: JsonOption = False,
 ) -> None:
     """Run the shipped pairs on public images that come inside Python packages.
+
+    `sfumato demo text_guided` trains a network that reads sentences; it has a --help of its own.
 
     Example: sfumato demo --out demo
     """

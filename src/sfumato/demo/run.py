@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 import time
@@ -26,6 +25,7 @@ from ..storage import load_method, read_json
 from ..types import Kind
 from ..weights import find_method
 from .data import DemoCase, hippocampi, nuclei
+from .table import table_lines
 
 OPTIONS = PredictOptions(float32=True)
 """Maps as float32, so that rounding decides no comparison."""
@@ -113,8 +113,8 @@ def _judge_all(
         alone = predict_image(baseline, read_image(file, case.image.name), options=OPTIONS)
         content = read_json(folder / CASE_FILE)
         row = judge(
-            _read_map(folder, "segmentation"),
-            _read_map(folder, Kind.ERROR.value),
+            read_map(folder, "segmentation"),
+            read_map(folder, Kind.ERROR.value),
             alone.maps[Kind.PREDICTIVE],
             case,
         )
@@ -128,7 +128,8 @@ def _judge_all(
     return rows
 
 
-def _read_map(folder: Path, name: str) -> np.ndarray:
+def read_map(folder: Path, name: str) -> np.ndarray:
+    """A map or mask of a finished case, (*grid), whatever its file is called after the name."""
     return read_image(next(p for p in sorted(folder.glob(f"{name}.*")) if suffix_of(p))).array[0]
 
 
@@ -174,34 +175,7 @@ LEGEND = (
 
 def describe(result: dict[str, Any], terminal: bool) -> list[str]:
     """The result as lines: a drawn table for a terminal, else one plain line per case."""
-    rows = [{key: _shown(row[key]) for key in COLUMNS} for row in result["cases"]]
-    if terminal:
-        lines = _table(rows)
-    else:
-        lines = [_line(row) for row in rows]
+    lines = table_lines(COLUMNS, result["cases"], terminal, "sfumato demo")
     reasons = [f"{row['case']}: {row['verdict']}. {row['reason']}" for row in result["cases"]]
     pages = [f"open {page}" for page in result["pages"]]
     return [*lines, *LEGEND, *reasons, f"{result['seconds']} s in all", *pages]
-
-
-def _line(row: dict[str, str]) -> str:
-    return f"{row['case']}: " + ", ".join(
-        f"{COLUMNS[key]} {text}" for key, text in row.items() if key != "case"
-    )
-
-
-def _shown(value: Any) -> str:
-    return "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _table(rows: Sequence[dict[str, str]]) -> list[str]:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*COLUMNS.values(), title="sfumato demo")
-    for row in rows:
-        table.add_row(*row.values())
-    console = Console(file=io.StringIO(), force_terminal=True)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n").splitlines()
