@@ -134,6 +134,11 @@ class Panel:
         halo = [Stroke(linewidth=width + 1.6, foreground="black", alpha=0.7), Normal()]
         self.axes.plot(x, y, color="white", linewidth=width, solid_capstyle="butt", path_effects=halo, **more)
 
+    def name(self, row: float, column: float, text: str) -> None:
+        """Write a few letters of our own at a place, in voxels as shown."""
+        rows, columns = self.shape
+        self._text((column + 0.5) / columns, 1 - (row + 0.5) / rows, text, 15, ha="center", va="center")
+
     def _text(self, x: float, y: float, text: str, size: float, **more: Any) -> None:
         from matplotlib.patheffects import Normal, Stroke
 

@@ -13,6 +13,7 @@ from ..pipeline.text_answer import TextAnswer, Variant
 from .case import describe_grid
 from .figures import COLOURS, Panel, colour_bar, doubt_panel, heat
 from .html import Markup, badge, join, page, picture, table, tag
+from .text_parts import MaskPart, deepest, number_parts, words_by_part
 from .thumbnail import grey_window, luminance, plane_colours
 from .views import CONVENTION, View, views_of
 from .worst import worst_centre
@@ -20,6 +21,8 @@ from .worst import worst_centre
 LEAST_SHOWN = 0.005
 """Words that move less of the mask get no picture, only a row."""
 MOST_SHOWN = 9
+MOST_NAMED = 3
+"""Words whose change is told for each part of the mask."""
 DETAILS = "details.html"
 """The page with decision, volumes and scores, as for every other method."""
 OUTLINES = "Mask with the sentence, and without it"
@@ -27,38 +30,50 @@ IMAGE = "Doubt about the image, nats"
 SHIFT = "What other words change"
 EXPLAINED = (
     "Doubt about the image is the mean entropy over all sentences that were tried: it stays whatever is said. The last "
-    "column is the mean change of the probability over these sentences: where it is bright, the words decide."
+    "column is the mean change of the probability over these sentences: where it is bright, the words decide. The "
+    "cross marks where they decide most."
+)
+PATIENT_SIDES = (
+    "Left and right in the sentence are the patient's: the patient's left (L) is on the right of the picture."
 )
 WORDS = (
     "The sentence was segmented once more without each of its words. Bright is what the word changes. These are "
     "measured effects, not the network's attention, which is spread over tokens into which all words are mixed."
 )
+PARTS = (
+    "For each connected part of the mask, the word without which the probability inside changes most on average: 1 is "
+    "a part that is lost without the word, 0 one that stays as it is."
+)
 
 
-def write_text_report(path: Path, answer: TextAnswer, facts: Mapping[str, str]) -> None:
+def write_text_report(path: Path, answer: TextAnswer, facts: Mapping[str, str], sides: str = "image") -> None:
     """Write the page of a case as one HTML file that needs nothing else; equal input gives equal bytes.
 
     Args:
         path: of the file.
         answer: the finished case.
         facts: shown in the footer; no times.
+        sides: whose left a sentence means on pictures, `image` or `patient`.
     """
-    path.write_text(text_page(answer, facts), encoding="utf-8", newline="\n")
+    path.write_text(text_page(answer, facts, sides), encoding="utf-8", newline="\n")
 
 
-def text_page(answer: TextAnswer, facts: Mapping[str, str]) -> str:
+def text_page(answer: TextAnswer, facts: Mapping[str, str], sides: str = "image") -> str:
     """The page as text; see `write_text_report`."""
     result = answer.result
     views = _views(answer)
     window = grey_window(result.image, views)
+    convention = (
+        CONVENTION if result.image.geometry.dims == 3 else PATIENT_SIDES if sides == "patient" else ""
+    )
     return page(
         result.image.name,
         _head(answer),
         *(tag("p", tag("b", "Warning: "), text, class_="warning") for text in result.warnings),
         tag("h2", "Where the mask lies, and why"),
-        _panels(answer, views, window),
+        _panels(answer, views, window, sides == "patient"),
         tag("p", EXPLAINED, class_="note"),
-        *((tag("p", CONVENTION, class_="note"),) if result.image.geometry.dims == 3 else ()),
+        *((tag("p", convention, class_="note"),) if convention else ()),
         *_variants(answer),
         *_words(answer, views[0], window),
         tag("p", tag("a", "Decision, volumes and scores", href=DETAILS)),
@@ -87,7 +102,9 @@ def _views(answer: TextAnswer) -> tuple[View, ...]:
     return views_of(result.image.geometry, centre, either.astype(np.uint8))
 
 
-def _panels(answer: TextAnswer, views: Sequence[View], window: tuple[float, float]) -> Markup:
+def _panels(
+    answer: TextAnswer, views: Sequence[View], window: tuple[float, float], patient_sides: bool
+) -> Markup:
     most = math.log(len(answer.result.classes))
     below = (
         _legend(answer),
@@ -102,7 +119,7 @@ def _panels(answer: TextAnswer, views: Sequence[View], window: tuple[float, floa
         colours = plane_colours(answer.result.image, view, window)
         grey = luminance(colours)
         drawn = (
-            outline_panel(view, colours, answer),
+            outline_panel(view, colours, answer, patient_sides),
             doubt_panel(view, grey, view.take(answer.image_doubt), 0.0, most),
             doubt_panel(view, grey, view.take(answer.shift), 0.0, 1.0),
         )
@@ -113,14 +130,31 @@ def _panels(answer: TextAnswer, views: Sequence[View], window: tuple[float, floa
     return tag("div", join(cells), class_="views")
 
 
-def outline_panel(view: View, colours: np.ndarray, answer: TextAnswer) -> bytes:
-    """The image (rows, columns) or (rows, columns, 3) in [0, 1] with both masks' outlines; PNG."""
+def outline_panel(view: View, colours: np.ndarray, answer: TextAnswer, patient_sides: bool = False) -> bytes:
+    """The image (rows, columns) or (rows, columns, 3) in [0, 1] with both masks' outlines; PNG.
+
+    Parts of a picture's mask are numbered where there are several; with the patient's sides, letters name them.
+    """
     panel = Panel(view, colours)
     panel.show(colours, "gray")
     panel.outline(2 * (view.take(answer.without) > 0).astype(np.uint8))
     panel.outline((view.take(answer.result.segmentation) > 0).astype(np.uint8))
     panel.mark()
+    rows, columns = colours.shape[:2]
+    if patient_sides and view.letters is None:
+        panel.name(rows / 2, 0.04 * columns, "R")
+        panel.name(rows / 2, 0.96 * columns, "L")
+    numbers = view.take(_numbers(answer))
+    for number in range(1, int(numbers.max()) + 1) if numbers.max() > 1 else ():
+        if (numbers == number).any():
+            panel.name(*deepest(numbers == number), str(number))
     return panel.png()
+
+
+def _numbers(answer: TextAnswer) -> np.ndarray:
+    """Of the parts of the mask, where their words are known."""
+    mask = answer.result.segmentation > 0
+    return number_parts(mask) if answer.words else np.zeros(mask.shape, np.uint8)
 
 
 def _legend(answer: TextAnswer) -> Markup:
@@ -138,7 +172,7 @@ def _variants(answer: TextAnswer) -> list[Markup]:
     rows = [(variant.text, f"{variant.moved:.0%}") for variant in answer.variants]
     lead = f"Contradiction of image and sentence: {answer.contradiction.score:.2f} of 1."
     return [
-        tag("h2", "Other words for the same"),
+        tag("h2", "Without a sentence, and with other ones"),
         table(("sentence", "mask that moves, 1 - Dice"), rows, numbers=(1,)),
         tag("p", lead, " How far the masks with and without it lie apart in what it says."),
     ]
@@ -151,10 +185,30 @@ def _words(answer: TextAnswer, view: View, window: tuple[float, float]) -> list[
     shown = sorted(moving, key=lambda word: -word.moved)[:MOST_SHOWN]
     rows = [(word.text, f"{word.moved:.0%}") for word in answer.words]
     return [
+        *_parts(words_by_part(_numbers(answer), answer.words)),
         tag("h2", "What each word does"),
         tag("p", WORDS, class_="note"),
         tag("div", join(_word(answer.result, view, window, word) for word in shown), class_="gallery"),
         table(("without the word", "mask that moves, 1 - Dice"), rows, numbers=(1,)),
+    ]
+
+
+def _parts(parts: Sequence[MaskPart]) -> list[Markup]:
+    if not parts:
+        return []
+    rows = [
+        (
+            str(part.number) if len(parts) > 1 else "the whole mask",
+            f"{part.pixels:,}",
+            tag("b", part.deciding),
+            ", ".join(f"{word} {change:.2f}" for word, change in part.changes[:MOST_NAMED]),
+        )
+        for part in parts
+    ]
+    return [
+        tag("h2", "Which word each part of the mask hangs on"),
+        tag("p", PARTS, class_="note"),
+        table(("part of the mask", "pixels", "hangs most on", "change without the word"), rows, numbers=(1,)),
     ]
 
 

@@ -186,7 +186,7 @@ def _one_case(run: _Run, case: InputCase, identity: Mapping[str, Any]) -> float:
 
 
 def _write_pages(run: _Run, folder: Path, answer: TextAnswer) -> None:
-    write_text_report(folder / PAGE, answer, run.facts())
+    write_text_report(folder / PAGE, answer, run.facts(), run.options.sides)
     write_case_report(folder / DETAILS, answer.result, run.facts())
     (folder / THUMBNAIL).write_bytes(thumbnail(answer.result))
 
