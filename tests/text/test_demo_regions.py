@@ -22,6 +22,11 @@ pytestmark = pytest.mark.skipif(
 EVERY = 6
 
 
+def region_of(case) -> str:
+    """Such as `left putamen`, from the name."""
+    return " ".join(case.name.split("_")[1:])
+
+
 @pytest.fixture(scope="module")
 def cases():
     return list(region_cases(EVERY))
@@ -32,9 +37,21 @@ def test_every_slice_shows_several_regions_so_that_only_the_sentence_tells(cases
     for case in cases:
         by_slice.setdefault(case.image.tobytes(), []).append(case)
     assert all(len(c) >= 2 for c in by_slice.values())
-    assert {c.sentence for c in cases} == {f"the {side} {r}" for side in ("left", "right") for r in REGIONS}
+    assert {region_of(c) for c in cases} == {f"{side} {r}" for side in ("left", "right") for r in REGIONS}
+    for case in cases:
+        assert set(case.sentence.split()) - {"the", "on"} == set(region_of(case).split())
     for same in by_slice.values():
         assert sum(c.mask.astype(int) for c in same).max() == 1  # regions of a slice do not overlap
+
+
+def test_every_region_is_asked_for_in_every_wording():
+    wordings: dict[str, set[str]] = {}
+    for case in region_cases(2):
+        side, region = region_of(case).split()
+        said = case.sentence.replace(side, "SIDE").replace(region, "REGION")
+        wordings.setdefault(region_of(case), set()).add(said)
+    everything = {"SIDE REGION", "the SIDE REGION", "the REGION on the SIDE"}
+    assert list(wordings.values()) == [everything] * (2 * len(REGIONS))
 
 
 def test_the_patients_left_is_on_the_right_of_the_slice(cases):
@@ -59,7 +76,7 @@ def test_slices_are_the_packages_own_voxels_seen_from_below(cases):
     number |= {"right thalamus": 49, "right caudate": 50, "right putamen": 51, "right hippocampus": 53}
     height = nib.affines.apply_affine(brain.affine, [0, 0, z])[2]
     for case in same:
-        where = np.argwhere(numbers == number[case.sentence.removeprefix("the ")])
+        where = np.argwhere(numbers == number[region_of(case)])
         at = nib.affines.apply_affine(atlas.affine, where)[:, 2]
         assert case.mask.sum() == (np.abs(at - height) < 0.5).sum() >= LEAST_AREA
 

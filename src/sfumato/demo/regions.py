@@ -35,6 +35,8 @@ REGIONS = {
 }
 """What a sentence calls a region, and what the atlas does."""
 SIDES = ("left", "right")
+WORDINGS = ("{side} {region}", "the {side} {region}", "the {region} on the {side}")
+"""Slices and regions take turns with them, so that words count and not their places."""
 MARGIN = (12, 12, 0)
 """Voxels around all regions that slices show: right and left, front and back."""
 LEAST_AREA = 40
@@ -53,7 +55,7 @@ class RegionCase:
 
     Args:
         name: slice, side and region.
-        sentence: such as `the left thalamus`; the patient's left, which is on the right of the slice.
+        sentence: such as `the thalamus on the left`; the patient's left, which is on the right of the slice.
         image: (rows, columns) uint8, front at the top, the patient's right on the left.
         mask: (rows, columns) boolean.
         block: slices that belong together.
@@ -93,14 +95,15 @@ def region_cases(every: int = 2) -> Iterator[RegionCase]:
                 )
             masks[side, region] = onto_grid(atlas.array == number, atlas.geometry.affine, brain.geometry)
     box = bounding_box(np.logical_or.reduce(list(masks.values())), MARGIN)
-    for z in range(box[2].start, box[2].stop, every):
-        place = (*box[:2], z)
+    for turn, z in enumerate(range(box[2].start, box[2].stop, every)):
+        place, block = (*box[:2], z), z // BLOCK
+        image = _upright(brain.array[0][place]).astype(np.uint8)
         for (side, region), mask in masks.items():
             seen = _upright(mask[place])
             if seen.sum() >= LEAST_AREA:
-                block, image = z // BLOCK, _upright(brain.array[0][place]).astype(np.uint8)
-                name = f"slice{z:03}_{side}_{region}"
-                yield RegionCase(name, f"the {side} {region}", image, seen, block, split_of(block))
+                wording = WORDINGS[(turn + list(REGIONS).index(region)) % len(WORDINGS)]
+                said = wording.format(side=side, region=region)
+                yield RegionCase(f"slice{z:03}_{side}_{region}", said, image, seen, block, split_of(block))
 
 
 def split_of(block: int) -> SplitName:

@@ -57,6 +57,7 @@ class TextDemo:
                     device="cpu",
                 ),
             ),
+            classes=("region",),
             validation=0,
             mirror=True,
         )
@@ -120,14 +121,14 @@ class RegionMasks:
 
     Args:
         slice_name: such as `slice064`.
-        sentence: that names the region.
+        region: such as `left putamen`.
         true: (rows, columns) boolean, the atlas's region.
         named: the mask with the sentence.
         without: the mask without any.
     """
 
     slice_name: str
-    sentence: str
+    region: str
     true: np.ndarray
     named: np.ndarray
     without: np.ndarray
@@ -135,12 +136,12 @@ class RegionMasks:
 
 def read_masks(table: TextTable, name: str, folder: Path) -> RegionMasks:
     """Masks of a case of `write_regions` that `predict_texts` finished in a folder."""
-    label, sentence = table.cases[name].case.label, table.sentence(name)
-    assert label is not None
-    assert sentence is not None  # the demo wrote both itself
+    label = table.cases[name].case.label
+    assert label is not None  # the demo wrote it
     true = read_binary_mask(label, name).array
     named, without = (read_map(folder, file) for file in ("segmentation", "segmentation_without_text"))
-    return RegionMasks(name.split("_", 1)[0], sentence, true > 0, named > 0, without > 0)
+    slice_name, side, region = name.split("_")
+    return RegionMasks(slice_name, f"{side} {region}", true > 0, named > 0, without > 0)
 
 
 def judge_regions(masks: Sequence[RegionMasks]) -> dict[str, Any]:
@@ -151,35 +152,34 @@ def judge_regions(masks: Sequence[RegionMasks]) -> dict[str, Any]:
 
     Returns:
         `cases`, their number. `picked`, of how many the mask overlaps with its own region more than with any other of
-        the slice. `regions`, for each sentence: `slices`, and the Dice with the region of the mask where the sentence
-        names it (`named`), where there is no sentence (`without`) and where it names the other side (`other_side`),
-        and then the Dice with that side (`there`); None where no slice shows both sides.
+        the slice. `regions`, for each `region`: `slices`, and the Dice with it of the mask where the sentence names it
+        (`named`), where there is no sentence (`without`) and where it names the other side (`other_side`), and then the
+        Dice with that side (`there`); None where no slice shows both sides.
     """
     seen: dict[str, dict[str, RegionMasks]] = {}
     for mask in masks:
-        seen.setdefault(mask.slice_name, {})[mask.sentence] = mask
-    rows = []
-    for sentence in sorted(
-        {mask.sentence for mask in masks}, key=lambda text: text.split()[::-1]
-    ):  # sides together
-        same = [mask for mask in masks if mask.sentence == sentence]
-        both = [(m, o) for m in same if (o := seen[m.slice_name].get(swap_sides(sentence))) is not None]
-        rows.append(
-            {
-                "sentence": sentence,
-                "slices": len(same),
-                "named": _mean([_dice(mask.named, mask.true) for mask in same]),
-                "without": _mean([_dice(mask.without, mask.true) for mask in same]),
-                "other_side": _mean([_dice(other.named, mask.true) for mask, other in both]),
-                "there": _mean([_dice(other.named, other.true) for _, other in both]),
-            }
-        )
+        seen.setdefault(mask.slice_name, {})[mask.region] = mask
+    sides_together = sorted({mask.region for mask in masks}, key=lambda name: name.split()[::-1])
+    rows = [_region_row(region, seen) for region in sides_together]
     return {"regions": rows, "cases": len(masks), "picked": sum(_is_picked(m, seen) for m in masks)}
 
 
+def _region_row(region: str, seen: Mapping[str, Mapping[str, RegionMasks]]) -> dict[str, Any]:
+    slices = [masks for masks in seen.values() if region in masks]
+    both = [(masks[region], masks[other]) for masks in slices if (other := swap_sides(region)) in masks]
+    return {
+        "region": region,
+        "slices": len(slices),
+        "named": _mean([_dice(masks[region].named, masks[region].true) for masks in slices]),
+        "without": _mean([_dice(masks[region].without, masks[region].true) for masks in slices]),
+        "other_side": _mean([_dice(other.named, mask.true) for mask, other in both]),
+        "there": _mean([_dice(other.named, other.true) for _, other in both]),
+    }
+
+
 def _is_picked(mask: RegionMasks, seen: Mapping[str, Mapping[str, RegionMasks]]) -> bool:
-    near = {text: _dice(mask.named, other.true) for text, other in seen[mask.slice_name].items()}
-    return near[mask.sentence] > max([d for text, d in near.items() if text != mask.sentence], default=0.0)
+    near = {name: _dice(mask.named, other.true) for name, other in seen[mask.slice_name].items()}
+    return near[mask.region] > max([dice for name, dice in near.items() if name != mask.region], default=0.0)
 
 
 def _dice(mask: np.ndarray, true: np.ndarray) -> float:
@@ -191,7 +191,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 COLUMNS = {
-    "sentence": "sentence",
+    "region": "region",
     "slices": "slices",
     "named": "named",
     "without": "none",
