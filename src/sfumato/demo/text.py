@@ -48,7 +48,7 @@ class TextDemo:
                 side=96,
                 batch_size=8,
                 trainer=TrainerConfig(
-                    epochs=24,
+                    epochs=32,
                     learning_rate=1e-3,
                     final_learning_rate=1e-6,
                     warmup=10,
@@ -120,7 +120,7 @@ class RegionMasks:
     """A region of a slice and what became of it.
 
     Args:
-        slice_name: such as `slice064`.
+        slice_name: such as `averaged-brain-064`.
         region: such as `left putamen`.
         true: (rows, columns) boolean, the atlas's region.
         named: the mask with the sentence.
