@@ -48,7 +48,7 @@ class TextDemo:
                 side=96,
                 batch_size=8,
                 trainer=TrainerConfig(
-                    epochs=32,
+                    epochs=24,
                     learning_rate=1e-3,
                     final_learning_rate=1e-6,
                     warmup=10,
