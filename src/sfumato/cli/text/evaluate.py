@@ -92,12 +92,12 @@ def _table(results: dict[str, Any]) -> None:
 
     console = Console()
     console.print(f"{results['cases']} {results['split']} cases of {results['patients']} patients")
-    table = Table("segmented with", "cases", "Dice", "lost", "pooled Dice", "AUROC near", "ECE near")
+    table = Table("segmented with", "cases", "Dice", "lost", "IoU", "AUROC near", "ECE near", "ECE")
     for arm, numbers in results["arms"].items():
-        spans = [_span(numbers[key]) for key in ("dice", "lost")]
-        doubt = [_span(numbers[key]) for key in ("auroc", "ece")]
-        count = str(numbers["dice"]["count"])
-        table.add_row(ARM_TITLES[arm], count, *spans, _number(numbers["pooled_dice"]), *doubt)
+        ranks = next(key for key in numbers if key.startswith("auroc_"))
+        spans = [_span(numbers[key]) for key in ("dice", "lost", "iou", ranks)]
+        errors = [_number(numbers[key]) for key in ("pooled_ece", "pooled_ece_whole")]
+        table.add_row(ARM_TITLES[arm], str(numbers["dice"]["count"]), *spans, *errors)
     console.print(table)
     told = results["contradiction"]
     console.print(

@@ -71,6 +71,9 @@ def train(
             "--mirror", help="Show pictures mirrored too, with left and right exchanged in sentences."
         ),
     ] = False,
+    image_dropout: Annotated[
+        float, typer.Option(help="Share of images that noise takes the place of, so that words are read.")
+    ] = 0.0,
     image_rate: Annotated[
         float, typer.Option(help="Share of the learning rate for the image encoder; 0 keeps it as it is.")
     ] = 1.0,
@@ -110,7 +113,7 @@ def train(
     )
     config = TextTrainConfig(
         _network(profile, parse_settings(setting or [])),
-        TextTraining(side, batch_size, augment, image_rate, loss, trainer),  # type: ignore[arg-type]
+        TextTraining(side, batch_size, augment, image_dropout, image_rate, loss, trainer),  # type: ignore[arg-type]
         prompt_level,
         tuple(c.strip() for c in classes.split(",") if c.strip()),
         validation,

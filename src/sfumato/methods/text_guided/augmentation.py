@@ -1,4 +1,8 @@
-"""Augmentation that keeps sentences true: no mirror, no turn, no shift, only a little zoom, contrast and brightness."""
+"""Augmentation that keeps sentences true: no mirror, no turn, no shift, only a little zoom, contrast and brightness.
+
+Few images are soon known by heart, and what is known by heart needs no words. So some images may be hidden: noise takes
+their place, and the words are all that is left to go by.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,17 @@ CONTRAST = 0.2
 CHANCE = 0.5
 
 
-def truthful_augmentation(strength: float = 1.0) -> Augmentation:
+def truthful_augmentation(strength: float = 1.0, image_dropout: float = 0.0) -> Augmentation:
     """Zoom, contrast and brightness, each with a chance of one half.
 
     Left, right, upper, lower, number and shape stay as they were said; size within the zoom, which is up to a fifth.
 
     Args:
         strength: scales all ranges; 0 changes nothing.
+        image_dropout: share of the images that are hidden.
 
     Raises:
-        ConfigError: a strength that is negative, or above 5, where zoom would reach 1 / 4.
+        ConfigError: a strength that is negative, or above 5, where zoom would reach 1 / 4; a share outside [0, 1].
 
     Example:
         >>> image, label = np.ones((1, 8, 8), np.float32), np.eye(8, dtype=np.int16)
@@ -36,6 +41,8 @@ def truthful_augmentation(strength: float = 1.0) -> Augmentation:
     """
     if not 0 <= strength <= 5:
         raise ConfigError(f"augment={strength}, expected a strength from 0 to 5.")
+    if not 0 <= image_dropout < 1:
+        raise ConfigError(f"image_dropout={image_dropout}, expected a share from 0 to below 1.")
 
     def augment(image: np.ndarray, label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(seed)
@@ -45,6 +52,8 @@ def truthful_augmentation(strength: float = 1.0) -> Augmentation:
         zoomed, changed = strength * (generator.random(2) < CHANCE)
         factor = float(1 + zoomed * zoom)
         image = (1 + changed * contrast) * _zoomed(image, factor, "bilinear") + changed * brightness
+        if image_dropout and generator.random() < image_dropout:
+            image = generator.standard_normal(image.shape)  # as large as a standardised image
         return image.astype(np.float32), _zoomed(label[None], factor, "nearest")[0].astype(label.dtype)
 
     return augment

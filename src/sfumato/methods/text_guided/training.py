@@ -45,6 +45,8 @@ class TextTraining:
         side: images are scaled to this many pixels along both axes.
         batch_size: images per step.
         augment: strength of the augmentation, see `truthful_augmentation`.
+        image_dropout: share of the images that noise takes the place of, so that words are read before all images are
+            known by heart.
         image_rate: the image encoder learns at this share of the rate; 0 keeps it as it was trained before.
         loss: `seu`, as the network's settings weigh it, or `cross_entropy` alone, to compare with.
         trainer: how to optimise.
@@ -57,6 +59,7 @@ class TextTraining:
     side: int = SIDE
     batch_size: int = 16
     augment: float = 1.0
+    image_dropout: float = 0.0
     image_rate: float = 1.0
     loss: Literal["seu", "cross_entropy"] = "seu"
     trainer: TrainerConfig = field(
@@ -112,15 +115,15 @@ def train_network(
     if not fitting:
         raise ConfigError("No case to train on, expected at least one.")
     samples = [scaled_sample(s, training.side) for told in fitting for s in told.samples]
-    augment = truthful_augmentation(training.augment) if training.augment else None
+    changed = training.augment or training.image_dropout
+    augment = truthful_augmentation(training.augment, training.image_dropout) if changed else None
     seed = training.trainer.seed
     sampler = PatchSampler(samples, (training.side,) * 2, training.batch_size, 0.0, seed, augment)
     sentences = {s.case or s.name: told.sentence for told in fitting for s in told.samples}
+    table = SentenceTable([sentences[case] for case in sampler.cases], encoder)
     trained = train(
         _Groups(network, training.image_rate),
-        step_loss(
-            network.config, training.loss, SentenceTable([sentences[case] for case in sampler.cases], encoder)
-        ),
+        step_loss(network.config, training.loss, table),
         sampler.batch,
         sampler.steps_per_epoch,
         training.trainer,

@@ -14,11 +14,14 @@ from ...errors import InputError
 from ...imaging import read_image
 from ...interfaces import Method
 from ...methods.text_guided.contradiction import Contradiction, find_contradiction
+from ...metrics.calibration_state import CalibrationState
+from ...metrics.regions import region_masks
+from ...metrics.selective import selective
 from ...pipeline.case import PredictOptions, predict_image
 from ...pipeline.result import CaseResult
 from ...pipeline.text_answer import is_mirrored, upright
 from ...types import TextPrompt
-from ..judge import Truth, judge
+from ..judge import Judgement, Truth, judge
 
 ARMS = ("sentence", "none", "paraphrase", "misspelt", "contradiction")
 """What stands in a case's place of the sentence; one that the case does not allow is left out for it."""
@@ -33,8 +36,10 @@ class TextCaseScores:
         name: of the case.
         patient: it belongs to.
         sentences: by arm; None without one.
-        numbers: by arm: `dice` (1 where nothing was to be found and nothing was), `auroc` and `ece` near the object,
-            and `overlap`, `predicted`, `true` voxels, for the pooled Dice.
+        numbers: by arm: `dice` and `iou` (1 where nothing was to be found and nothing was), `auroc_KIND` of every map
+            of doubt near the object, `ece` there and `ece_whole` over the image, and `overlap`, `predicted`, `true`
+            voxels, for the pooled Dice.
+        calibration: by arm and region (`near`, `whole`), probability against label.
         contradictions: found with its own sentence and with the contradicting one.
     """
 
@@ -42,6 +47,7 @@ class TextCaseScores:
     patient: str
     sentences: Mapping[str, str | None]
     numbers: Mapping[str, Mapping[str, float]]
+    calibration: Mapping[str, Mapping[str, CalibrationState]]
     contradictions: Mapping[str, Contradiction]
 
 
@@ -95,7 +101,9 @@ def judge_case(
         arm: predict_image(method, image, None, OPTIONS, prompt=None if text is None else TextPrompt((text,)))
         for arm, text in arms.items()
     }
-    numbers = {arm: _numbers(method, result, truth) for arm, result in found.items()}
+    judged = {arm: judge(method, result, truth, {}) for arm, result in found.items()}
+    numbers = {arm: _numbers(judged[arm], result, truth) for arm, result in found.items()}
+    calibration = {arm: {r: j.calibration[r] for r in ("near", "whole")} for arm, j in judged.items()}
     masks = {arm: upright(result.segmentation > 0, image.geometry) for arm, result in found.items()}
     mirrored = is_mirrored(image.geometry, sides)
     contradictions = {
@@ -103,18 +111,21 @@ def judge_case(
         for arm, text in arms.items()
         if text is not None and arm in ("sentence", "contradiction")
     }
-    return TextCaseScores(name, case.patient, arms, numbers, contradictions)
+    return TextCaseScores(name, case.patient, arms, numbers, calibration, contradictions)
 
 
-def _numbers(method: Method, result: CaseResult, truth: Truth) -> dict[str, float]:
-    judged = judge(method, result, truth, {}).content
+def _numbers(judgement: Judgement, result: CaseResult, truth: Truth) -> dict[str, float]:
     predicted, true = result.segmentation > 0, truth.label > 0
     overlap, sizes = int((predicted & true).sum()), int(predicted.sum() + true.sum())
-    near = judged["regions"]["near"]
+    near = region_masks(result.segmentation, truth.label, regions=("near",))["near"]
+    wrong = (result.segmentation != truth.label)[near]
+    regions = judgement.content["regions"]
     return {
         "dice": 2 * overlap / sizes if sizes else 1.0,
-        "auroc": near["auroc"],
-        "ece": near["ece"],
+        "iou": overlap / (sizes - overlap) if sizes else 1.0,
+        **{f"auroc_{kind.value}": selective(doubt[near], wrong).auroc for kind, doubt in result.maps.items()},
+        "ece": regions["near"]["ece"],
+        "ece_whole": regions["whole"]["ece"],
         "overlap": overlap,
         "predicted": int(predicted.sum()),
         "true": int(true.sum()),

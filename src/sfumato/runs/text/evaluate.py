@@ -11,6 +11,8 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class TextEvaluateOptions:
         sides: whose left a sentence means on pictures, `image` or `patient`.
         patient_pattern: see `read_text_table`.
         seed: of contradictions, typing errors and the bootstrap.
+        arms: which of `ARMS`; `none` is always among them, as the others are compared with it.
     """
 
     split: str = "test"
@@ -50,8 +53,12 @@ class TextEvaluateOptions:
     sides: str = "image"
     patient_pattern: str = PATIENT_PATTERN
     seed: int = 0
+    arms: tuple[str, ...] = ARMS
 
     def __post_init__(self) -> None:
+        unknown = [arm for arm in self.arms if arm not in ARMS]
+        if unknown or "none" not in self.arms:
+            raise ConfigError(f"arms={self.arms}, expected none and others of {', '.join(ARMS)}.")
         if self.sides not in SIDES:
             raise ConfigError(f"sides={self.sides!r}, expected one of {', '.join(SIDES)}.")
 
@@ -94,7 +101,8 @@ def evaluate_texts(
     for number, name in enumerate(names):
         generator = np.random.default_rng((options.seed, number))
         try:
-            arms = sentences_of(table.sentence(name, options.level), others, generator)
+            every = sentences_of(table.sentence(name, options.level), others, generator)
+            arms = {arm: text for arm, text in every.items() if arm in options.arms}
             done.append(judge_case(method, table, name, arms, sizes, options.sides))
         except SfumatoError as error:
             problems.append(str(error))
@@ -133,24 +141,38 @@ def recorded_splits(model: Path, table: TextTable) -> Splits:
 def summarise(cases: Sequence[TextCaseScores], seed: int = 0) -> dict[str, Any]:
     """Numbers over cases with 95 % intervals over patients."""
     patients = [case.patient for case in cases]
-    columns = {arm: _column(cases, arm, "dice") for arm in ARMS}
+    dice = _column(cases, ARMS[0], "dice")
     arms = {}
-    for arm, dice in columns.items():
+    for arm in ARMS:
         rows = [case.numbers[arm] for case in cases if arm in case.numbers]
         overlap = sum(row["overlap"] for row in rows)
         sizes = sum(row["predicted"] + row["true"] for row in rows)
+        means = {n: bootstrap_mean(_column(cases, arm, n), patients, seed) for n in numbers_of(cases)}
         arms[arm] = {
-            "dice": asdict(bootstrap_mean(dice, patients, seed)),
-            "lost": asdict(bootstrap_difference(columns["sentence"], dice, patients, seed)),
+            **{name: asdict(interval) for name, interval in means.items()},
+            "lost": asdict(bootstrap_difference(dice, _column(cases, arm, "dice"), patients, seed)),
             "pooled_dice": 2 * overlap / sizes if sizes else float("nan"),
-            "auroc": asdict(bootstrap_mean(_column(cases, arm, "auroc"), patients, seed)),
-            "ece": asdict(bootstrap_mean(_column(cases, arm, "ece"), patients, seed)),
+            **{
+                f"pooled_{n}": _pooled_ece(cases, arm, r)
+                for n, r in (("ece", "near"), ("ece_whole", "whole"))
+            },
         }
     return {"cases": len(cases), "patients": len(set(patients)), "arms": arms, "contradiction": _told(cases)}
 
 
+def numbers_of(cases: Sequence[TextCaseScores]) -> list[str]:
+    """Names of what is averaged over cases, in the order of the table."""
+    every = dict.fromkeys(name for case in cases for row in case.numbers.values() for name in row)
+    return [name for name in every if name not in ("overlap", "predicted", "true")]
+
+
 def _column(cases: Sequence[TextCaseScores], arm: str, number: str) -> np.ndarray:
     return np.array([case.numbers.get(arm, {}).get(number, float("nan")) for case in cases], dtype=float)
+
+
+def _pooled_ece(cases: Sequence[TextCaseScores], arm: str, region: str) -> float:
+    states = [case.calibration[arm][region] for case in cases if arm in case.calibration]
+    return reduce(add, states).ece if states else float("nan")
 
 
 def _told(cases: Sequence[TextCaseScores]) -> dict[str, float]:
@@ -174,10 +196,11 @@ def _write(
     write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["case", "patient", "arm", "sentence", "dice", "auroc near", "ece near"])
+    columns = numbers_of(cases)
+    writer.writerow(["case", "patient", "arm", "sentence", *columns])
     for case in cases:
         for arm, numbers in case.numbers.items():
-            told = [numbers[key] for key in ("dice", "auroc", "ece")]
+            told = [numbers.get(key, float("nan")) for key in columns]
             writer.writerow([case.name, case.patient, arm, case.sentences[arm] or "", *told])
     write_text(out / "results.csv", buffer.getvalue())
     manifest = Manifest("evaluate text_guided", config, seed)

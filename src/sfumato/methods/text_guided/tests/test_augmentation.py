@@ -68,3 +68,17 @@ def test_labels_keep_their_values_and_unknown_voxels():
 def test_strength_has_its_range(strength):
     with pytest.raises(ConfigError, match="from 0 to 5"):
         truthful_augmentation(strength)
+
+
+def test_the_share_of_hidden_images_is_as_told_and_their_labels_stay():
+    image, label = np.full((1, 8, 8), 3.0, np.float32), np.eye(8, dtype=np.int16)
+    hide = truthful_augmentation(0.0, image_dropout=0.3)
+    seen = [hide(image, label, seed) for seed in range(400)]
+    hidden = [not (shown == image).all() for shown, _ in seen]
+    assert 0.22 < np.mean(hidden) < 0.38
+    assert all((kept == label).all() for _, kept in seen)
+    noise = np.concatenate([shown for (shown, _), h in zip(seen, hidden, strict=True) if h])
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+    with pytest.raises(ConfigError, match="image_dropout=1"):
+        truthful_augmentation(1.0, image_dropout=1.0)
