@@ -6,6 +6,8 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import pytest
 import typer.main
 
 from sfumato.cli import app
+from sfumato.cli.shared import parse_settings
+from sfumato.cli.text.train import READ_OFF
 from sfumato.datasets.synthetic import make_phantoms, write_phantoms
 from sfumato.errors import StorageError
+from sfumato.methods.text_guided.config import TextGuidedConfig
 from sfumato.registry import list_methods
 from sfumato.storage import save_method
 
@@ -155,3 +160,38 @@ def test_the_command_reference_is_complete(name):
 def test_the_command_reference_names_no_other_command():
     text = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
     assert sorted(re.findall(rf"^## `sfumato {NAME}", text, re.MULTILINE)) == sorted(COMMANDS)
+
+
+GUIDED = {
+    "demo": "Try it without data",
+    "train": "Train",
+    "fit": "Calibrate",
+    "predict": "Segment an image",
+    "evaluate": "Measure what sentences are worth",
+}
+"""Commands that have options of their own with `text_guided`, and the sections that explain them."""
+
+
+def guide_section(command: str) -> str:
+    page = (ROOT / "docs/how-to/text.md").read_text(encoding="utf-8")
+    return page.split(f"\n## {GUIDED[command]}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("command", GUIDED)
+def test_the_guide_explains_every_option_of_commands_that_read_sentences(command):
+    told = set(re.findall(r"^\| `(--[\w-]+)`", guide_section(command), re.MULTILINE))
+    parameters = import_module(f"sfumato.cli.text.{command}").alone().params
+    assert told == {option for p in parameters for option in p.opts if option.startswith("--")} - {"--help"}
+
+
+def test_the_guide_explains_every_setting_and_its_default():
+    rows = re.findall(r"^\| (`\w+`.*?) \|.*\| (.*) \|$", guide_section("train"), re.MULTILINE)
+    told = {}
+    for names, defaults in rows:
+        values = re.findall(r"`(.*?)`", defaults) or [""]
+        told |= dict(zip(re.findall(r"`(\w+)`", names), values, strict=True))
+    known = asdict(TextGuidedConfig())
+    assert set(told) == set(known) - set(READ_OFF)
+    for name, value in told.items():
+        found = parse_settings([f"{name}={value}"])[name] if value else None
+        assert (tuple(found) if isinstance(found, list) else found) == known[name], name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from importlib import import_module
 from pathlib import Path
 
 import nibabel as nib
@@ -206,14 +204,3 @@ def test_evaluation_wants_splits_that_keep_training_cases_apart(scripted, model,
 def test_scripted_answers_are_what_the_tests_above_count_on():
     assert np.array_equal(foreground("left") > 0.5, disc(8))
     assert np.array_equal(foreground(None) > 0.5, disc(24))
-
-
-@pytest.mark.parametrize(
-    ("command", "heading"), [("predict", "Segment an image"), ("evaluate", "Measure what")]
-)
-def test_the_guide_explains_every_option(command, heading):
-    page = (Path(__file__).parents[2] / "docs/how-to/text.md").read_text(encoding="utf-8")
-    section = page.split(f"\n## {heading}")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| `(--[\w-]+)`", section, re.MULTILINE))
-    parameters = import_module(f"sfumato.cli.text.{command}").alone().params
-    assert told == {option for p in parameters for option in p.opts if option.startswith("--")} - {"--help"}
