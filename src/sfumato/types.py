@@ -6,7 +6,7 @@ volumes. Uncertainty points one way: higher means more likely wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -63,6 +63,10 @@ class TextPrompt:
 
     sentences: tuple[str, ...]
 
+    def __getitem__(self, rows: slice) -> TextPrompt:
+        """Some rows."""
+        return TextPrompt(self.sentences[rows])
+
 
 @dataclass(frozen=True)
 class PointPrompt:
@@ -71,12 +75,20 @@ class PointPrompt:
     coordinates: Float[Tensor, "batch points axes"]
     signs: Int[Tensor, "batch points"]
 
+    def __getitem__(self, rows: slice) -> PointPrompt:
+        """Some rows."""
+        return PointPrompt(self.coordinates[rows], self.signs[rows])
+
 
 @dataclass(frozen=True)
 class BoxPrompt:
     """Boxes (batch, 2, axes): the two opposite corners in voxels."""
 
     corners: Float[Tensor, "batch 2 axes"]
+
+    def __getitem__(self, rows: slice) -> BoxPrompt:
+        """Some rows."""
+        return BoxPrompt(self.corners[rows])
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,18 @@ class Batch:
     prompt: TextPrompt | PointPrompt | BoxPrompt | SpatialPrompt | None = None
     label: Int[Tensor, "batch *grid"] | None = None
     index: Int[Tensor, "batch"] | None = None
+
+    def rows(self) -> Iterator[Batch]:
+        """Every row by itself with its own prompt, without label.
+
+        Example:
+            >>> batch = Batch(torch.zeros(2, 1, 4, 4), TextPrompt(("a disc", "two discs")))
+            >>> [row.prompt.sentences for row in batch.rows()]
+            [('a disc',), ('two discs',)]
+        """
+        for number, image in enumerate(self.image.split(1)):
+            here = slice(number, number + 1)
+            yield Batch(image, None if self.prompt is None else self.prompt[here])
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,13 @@ def fit(
     taps: Annotated[
         str, typer.Option(help="auto, segwithu (a five-level DynUNet), or feature names by commas.")
     ] = "auto",
+    prompt_level: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt-level",
+            help="For a network that reads sentences: which, where there are several levels.",
+        ),
+    ] = None,
     link: Annotated[
         str, typer.Option(help="module:function and TorchScript only: softmax (if not given) or sigmoid.")
     ] = "",
@@ -107,12 +114,14 @@ def fit(
     """
     from ..datasets.splits import PATIENT_PATTERN
     from ..runs.fit import FitOptions, fit_method, recorded_splits
+    from ..runs.text.fit import TextFitOptions, fit_texts
+    from ..runs.text.model import reads_sentences
     from ..segmenters.presets import TAP_PRESETS
     from ..storage import load_segmenter
+    from .text.fit import next_told
     from .train import _sides
 
     use_threads(threads)
-    dataset, chosen = open_data(data, splits, patient)
     network = load_segmenter(
         segmenter,
         classes=tuple(c.strip() for c in classes.split(",") if c.strip()),
@@ -126,10 +135,15 @@ def fit(
         allow_pickle=allow_pickle,
     )
     options = FitOptions(fit_on, target_risk, target_voxel_risk, instances, resample, seed, device)  # type: ignore[arg-type]
-    chosen = chosen or recorded_splits(Path(segmenter), dataset)
-    settings = parse_settings(setting or [])
+    settings, pattern = parse_settings(setting or []), patient or PATIENT_PATTERN
     networks = [load_segmenter(member, allow_pickle=allow_pickle) for member in members or []]
-    record = fit_method(
-        method, network, data, out, settings, options, chosen, patient or PATIENT_PATTERN, say, networks
-    )
-    tell_fitted(record, out, f"sfumato evaluate {out} --data {data} --split test", json_output)
+    if reads_sentences(network) or prompt_level is not None:
+        told = TextFitOptions(method, settings, prompt_level, options)
+        record = fit_texts(Path(segmenter), data, out, told, splits, pattern, say, network, networks)
+        following = next_told(out, data, prompt_level)
+    else:
+        dataset, chosen = open_data(data, splits, patient)
+        chosen = chosen or recorded_splits(Path(segmenter), dataset)
+        record = fit_method(method, network, data, out, settings, options, chosen, pattern, say, networks)
+        following = f"sfumato evaluate {out} --data {data} --split test"
+    tell_fitted(record, out, following, json_output)

@@ -23,6 +23,7 @@ from .judge import case_score_kind, column
 from .manifest import Manifest
 from .plain import plain
 from .pooled import pooled_metrics
+from .text.model import refuse_sentences
 
 VOXEL_METRICS = ("auroc", "auprc", "aurc", "eaurc", "augrc", "ece", "brier", "nll")
 
@@ -57,8 +58,13 @@ def evaluate_method(
 
     Returns:
         Per region: pooled values, means over cases with 95 % intervals over patients, paired differences.
+
+    Raises:
+        ConfigError: a method whose network reads sentences, see `runs.text.evaluate`.
     """
     method, record = load_method(method_folder, allow_pickle), read_record(method_folder)
+    instead = f"use `sfumato evaluate text_guided --model {method_folder} --data {data}`"
+    refuse_sentences(method.segmenter, f"evaluate {method_folder}", instead)
     dataset = open_dataset(data, patient_pattern)
     chosen = splits or _recorded(record, dataset.cases) or dataset.splits()
     instances = instances or bool(record.get("options", {}).get("instances"))

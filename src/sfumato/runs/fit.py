@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..datasets import Case, Dataset, Splits, open_dataset
-from ..datasets.splits import PATIENT_PATTERN, SPLIT_NAMES, out_of_fold
+from ..datasets.splits import PATIENT_PATTERN, SPLIT_NAMES
 from ..decision import DecisionRule
-from ..errors import ConfigError, DatasetError
-from ..interfaces import FitContext, Method, MethodSpec
+from ..interfaces import FitContext, Method
 from ..pipeline.pieces import pieces_of
 from ..pipeline.samples import gather_samples
 from ..registry import get_method
@@ -24,39 +22,13 @@ from ..storage import (
     read_json,
     read_record,
     save_method,
-    write_json,
 )
 from ..types import Batch
 from .assess import assess_cases, calibration_record
 from .files import locked
+from .fit_plan import FitOptions, check_networks, same_fit, shared_out
 from .manifest import Manifest
-
-CALIBRATING_FOLDS = 3
-"""One in this many patients of the calibration split calibrates; the others fit the score."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit a method.
-
-    Args:
-        fit_on: the split the score is learned from. `calibration` cases were not seen by the segmenter; `train`
-            cases were, errors there are few and atypical, and a warning says so.
-        target_risk: mean 1 - Dice wanted among accepted cases; None is nine tenths of the calibration cases' mean.
-        target_voxel_risk: error rate wanted among accepted voxels near the foreground.
-        instances: label files number objects.
-        resample: accept sheared or contradictory headers.
-        seed: of everything random.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    fit_on: Literal["calibration", "train"] = "calibration"
-    target_risk: float | None = None
-    target_voxel_risk: float = 0.01
-    instances: bool = False
-    resample: bool = False
-    seed: int = 0
-    device: str = "auto"
+from .text.model import refuse_sentences
 
 
 def fit_method(
@@ -90,11 +62,15 @@ def fit_method(
         The record that is kept in `method.json`.
 
     Raises:
-        ConfigError: networks missing, or given to a method that runs none; a folder of another fit.
+        ConfigError: networks missing, or given to a method that runs none; a folder of another fit; a segmenter that
+            reads sentences, see `runs.text.fit`.
     """
     options = options or FitOptions()
     spec = get_method(name)
-    _check_networks(spec, networks)
+    check_networks(spec, networks)
+    refuse_sentences(
+        segmenter, f"fit {name}", "give the level of its sentences with --prompt-level, or use `fit_texts`"
+    )
     config = config_from_plain(spec.config, settings or {})
     dataset = open_dataset(data, patient_pattern)
     chosen = splits or dataset.splits()
@@ -104,7 +80,7 @@ def fit_method(
         settled |= {"segmenter": weights_sha256(segmenter.module), "fitting": sorted(fitting)}
         if networks:
             settled["networks"] = [weights_sha256(network.module) for network in networks]
-        if _same_fit(out, settled) and (out / METHOD_FILE).exists():
+        if same_fit(out, settled) and (out / METHOD_FILE).exists():
             say(f"{out}: fitted before, kept")
             return read_record(out)
         context = FitContext(out / "fit", options.seed, options.device, say, tuple(networks))
@@ -121,32 +97,6 @@ def fit_method(
     return record | {"problems": problems}
 
 
-def _check_networks(spec: MethodSpec, networks: Sequence[FrozenSegmenter]) -> None:
-    if networks and not spec.networks:
-        raise ConfigError(
-            f"{spec.name} runs no further networks and got {len(networks)}; leave --members out, or fit deep_ensemble."
-        )
-    if len(networks) < spec.networks:
-        raise ConfigError(
-            f"{spec.name} runs further networks and got {len(networks)}, expected at least {spec.networks}; give "
-            "their folders with --members."
-        )
-
-
-def _same_fit(out: Path, settled: dict[str, Any]) -> bool:
-    """Whether this very fit began here before; its checkpoints are resumed, so those of another are refused."""
-    path, content = out / "fit.json", json.loads(json.dumps(settled))
-    begun = path.exists()
-    before = read_json(path) if begun else content
-    different = [k for k in content if before.get(k) != content[k]]
-    if different:
-        raise ConfigError(
-            f"{out}: holds a fit with another {', '.join(different)}; choose another --out, or delete it."
-        )
-    write_json(path, content)
-    return begun
-
-
 def _parts(
     dataset: Dataset,
     splits: Splits,
@@ -155,23 +105,7 @@ def _parts(
     fits: bool,
     say: Callable[[str], None],
 ):
-    cases = [dataset.cases[n] for n in splits.calibration]
-    if not cases:
-        raise DatasetError(
-            "The calibration split is empty; a method is calibrated on cases nobody was trained on."
-        )
-    fold = out_of_fold([c.patient for c in cases], CALIBRATING_FOLDS, options.seed)
-    calibrating = [c for c, f in zip(cases, fold, strict=True) if f == 0]
-    fitting = [c for c, f in zip(cases, fold, strict=True) if f != 0]
-    if options.fit_on == "train":
-        say(
-            "warning: fitting on cases the segmenter was trained on; their errors are few and not typical of new cases"
-        )
-        fitting, calibrating = [dataset.cases[n] for n in splits.train], cases
-    elif options.fit_on != "calibration":
-        raise ConfigError(f"fit_on={options.fit_on!r}, expected calibration or train.")
-    if not fits:
-        fitting, calibrating = [], cases
+    fitting, calibrating = shared_out(dataset, splits, options, fits, say)
     problems = list(dataset.problems)
 
     def gather(part: Sequence[Case]) -> dict[str, Any]:
@@ -179,12 +113,6 @@ def _parts(
         problems.extend(found.problems)
         return {s.name: s for s in found.samples}
 
-    learners = (
-        f"{len(fitting)} cases fit the score, {len(calibrating)} others"
-        if fits
-        else f"{len(calibrating)} cases"
-    )
-    say(f"{learners} calibrate it")
     return gather(fitting) if fitting else {}, gather(calibrating), problems
 
 

@@ -19,6 +19,7 @@ from .files import InputCase, appearing, csv_text, find_inputs, locked, write_te
 from .fit import rule_of
 from .manifest import Manifest, versions
 from .outputs import case_content, write_maps
+from .text.model import refuse_sentences
 
 THUMBNAIL = "thumbnail.png"
 
@@ -77,10 +78,15 @@ def predict_files(
         progress: told each case's name and `start`, `done`, `kept` or `failed`.
         say: receives lines for people, the memory plan among them.
         allow_pickle: load a method whose network is a program, see `sfumato.storage.load_method`.
+
+    Raises:
+        ConfigError: a method whose network reads sentences, see `runs.text.predict`.
     """
     options = options or PredictOptions()
     cases = find_inputs(inputs)
     method, record = load_method(method_folder, allow_pickle), read_record(method_folder)
+    instead = f"use `sfumato predict text_guided IMAGE --model {method_folder} --text SENTENCE`"
+    refuse_sentences(method.segmenter, f"predict {method_folder}", instead)
     _to_device(method, device)
     identity = {
         "method": method.name,

@@ -148,7 +148,10 @@ class FrozenSegmenter:
         return blank_image(self.module, self.spec.channels, self._probe_grid)
 
     def auto_taps(self) -> tuple[str, ...]:
-        """The taps that `auto` means for this network."""
+        """The taps that `auto` means for this network: its own attribute `taps`, or found by a dry run."""
+        declared = getattr(self.module, "taps", None)
+        if isinstance(declared, tuple):
+            return declared
         return choose_taps(self.module, self.blank_batch().image, self.spec.logit_channels)
 
     def with_taps(self, taps: str | Sequence[str]) -> FrozenSegmenter:

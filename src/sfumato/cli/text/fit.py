@@ -63,12 +63,17 @@ def fit(
     Example: sfumato fit text_guided --segmenter runs/text --data DATA --prompt-level p6 --out runs/text-fit
     """
     from ...datasets.splits import PATIENT_PATTERN
-    from ...methods.text_guided import TextDoubtConfig
+    from ...runs.fit import FitOptions
     from ...runs.text.fit import TextFitOptions, fit_texts
 
     use_threads(threads)
-    doubt = TextDoubtConfig(tuple(sentence or ()))
-    options = TextFitOptions(doubt, prompt_level, target_risk, target_voxel_risk, resample, seed, device)
+    how = FitOptions("calibration", target_risk, target_voxel_risk, False, resample, seed, device)
+    options = TextFitOptions(settings={"sentences": tuple(sentence or ())}, level=prompt_level, fit=how)
     record = fit_texts(segmenter, data, out, options, splits, patient or PATIENT_PATTERN, say)
-    level = f" --prompt-level {prompt_level}" if prompt_level else ""
-    tell_fitted(record, out, f"sfumato evaluate text_guided --model {out} --data {data}{level}", json_output)
+    tell_fitted(record, out, next_told(out, data, prompt_level), json_output)
+
+
+def next_told(out: Path, data: Path, level: str | None) -> str:
+    """The command that follows a fit with sentences."""
+    said = f" --prompt-level {level}" if level else ""
+    return f"sfumato evaluate text_guided --model {out} --data {data}{said}"

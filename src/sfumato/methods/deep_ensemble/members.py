@@ -66,20 +66,19 @@ class Members(PassSource):
             yield segmentation.probability()
         for network in self.networks:
             network.to(segmentation.logits.device)
-            yield padded_probability(network, batch.image)
+            yield padded_probability(network, batch)
 
 
-def padded_probability(
-    network: FrozenSegmenter, image: Float[Tensor, "batch channels *grid"]
-) -> Float[Tensor, "batch classes *grid"]:
-    """A network's probability; sides that its divisor does not divide are padded with zeros at their ends.
+def padded_probability(network: FrozenSegmenter, batch: Batch) -> Float[Tensor, "batch classes *grid"]:
+    """A network's probability of a batch with its prompt, also where its divisor does not divide the sides.
 
-    Zeros, as the pipeline pads windows.
+    They are padded at their ends with zeros, as the pipeline pads windows.
     """
+    image = batch.image
     sides = image.shape[2:]
     extra = [-n % d for n, d in zip(sides, network.spec.divisors, strict=True)]
     padded = F.pad(image, [p for e in reversed(extra) for p in (0, e)]) if any(extra) else image
-    probability = network.segment(Batch(padded)).probability()
+    probability = network.segment(Batch(padded, batch.prompt)).probability()
     return probability[(..., *(slice(n) for n in sides))]
 
 
@@ -107,4 +106,10 @@ def _checked(network: object, number: int, segmenter: FrozenSegmenter) -> Frozen
                 f"Member {number}{name}: {field} is {own}, expected the segmenter's, {wanted}; train the members on "
                 "the same task with the same preprocessing."
             )
+    if (network.condition is None) is not (segmenter.condition is None):
+        reads = ["reads no sentences", "reads sentences"]
+        raise ConfigError(
+            f"Member {number} {reads[network.condition is not None]} and the segmenter "
+            f"{reads[segmenter.condition is not None]}, expected the same of both; leave the member out."
+        )
     return network

@@ -55,6 +55,6 @@ class DropoutPasses(PassSource):
             rows = []
             # Hooks go before the probability is handed out: a caller that stops must not leave them behind.
             with dropping(self.segmenter.module, self.places, self.config.rate, generator, seed):
-                for row in batch.image.split(1):
-                    rows.append(self.segmenter.segment(Batch(row)).probability())
+                for row in batch.rows():
+                    rows.append(self.segmenter.segment(row).probability())
             yield torch.cat(rows)

@@ -12,7 +12,8 @@ class TestTimeAugmentationConfig:
     """Which changes of the image are tried; the identity is always among the passes.
 
     Args:
-        flips: grid axes that are mirrored, one pass each; None takes every axis.
+        flips: grid axes that are mirrored, one pass each; None takes every axis, and none for a network that reads
+            sentences, as "at the left" would be false.
         rotations: degrees, in the plane of the first two grid axes (the axial plane of a RAS+ volume).
         gains: factors on the deviation from the image's mean.
         shifts: added, in standard deviations of the image.

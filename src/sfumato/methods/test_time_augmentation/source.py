@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...errors import ConfigError
 from ...heads.passes import PassSource
 from ...segmenters.frozen import FrozenSegmenter
 from ...types import Batch, Segmentation
@@ -23,7 +25,7 @@ class AugmentedPasses(PassSource):
         segmenter: the frozen network.
 
     Raises:
-        ConfigError: a flip of an axis that is not there.
+        ConfigError: a flip of an axis that is not there, or of any for a network that reads sentences.
     """
 
     kept: Tensor
@@ -31,7 +33,8 @@ class AugmentedPasses(PassSource):
     def __init__(self, config: TestTimeAugmentationConfig, segmenter: FrozenSegmenter):
         super().__init__()
         self.segmenter = segmenter
-        self.augmentations = make_augmentations(config, segmenter.spec.spatial_dims)
+        settled = config if segmenter.condition is None else _without_flips(config)
+        self.augmentations = make_augmentations(settled, segmenter.spec.spatial_dims)
         self.register_buffer("kept", torch.ones(len(self.augmentations), dtype=torch.bool))
 
     @property
@@ -58,5 +61,15 @@ class AugmentedPasses(PassSource):
     ) -> Float[Tensor, "batch classes *grid"]:
         """The probability under one augmentation, moved back; `identity` where it saw nothing."""
         augmentation = self.augmentations[index]
-        found = self.segmenter.segment(Batch(augmentation.change(batch.image)))
+        found = self.segmenter.segment(Batch(augmentation.change(batch.image), batch.prompt))
         return augmentation.restore(found.probability(), identity)
+
+
+def _without_flips(config: TestTimeAugmentationConfig) -> TestTimeAugmentationConfig:
+    """Settings for a network that reads sentences: on a mirrored image "at the left" would be false."""
+    if config.flips:
+        raise ConfigError(
+            f"flips={config.flips} for a network that reads sentences, expected none: where the image is mirrored, a "
+            "sentence that names a side is false; leave flips out."
+        )
+    return replace(config, flips=())

@@ -54,9 +54,12 @@ class WholeImageNetwork(nn.Module):
 
     Attributes:
         divisor: images of any sides are taken.
+        taps: what `auto` taps: the decoder, from where all words have come in. A dry run on a small image would take
+            features of the scaled one for finer than the image.
     """
 
     divisor = 1
+    taps = ("network.decoder.1", "network.decoder.2", "network.upsample")
 
     def __init__(self, network: nn.Module, side: int = SIDE):
         super().__init__()

@@ -1,60 +1,60 @@
-"""`sfumato fit text_guided`: a trained network and labelled cases with sentences in, a calibrated method folder out."""
+"""`sfumato fit` on a network that reads sentences: labelled cases with sentences in, a fitted method folder out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...datasets import Splits, TextTable, read_text_table
-from ...datasets.splits import PATIENT_PATTERN, out_of_fold
+from ...datasets import Case, Splits, TextTable, read_text_table
+from ...datasets.splits import PATIENT_PATTERN
 from ...errors import ConfigError, DatasetError, InputError, SfumatoError
 from ...imaging import read_image
-from ...interfaces import FitContext, Method
-from ...methods.text_guided import TextDoubtConfig
+from ...interfaces import FitContext, Method, MethodSpec
 from ...methods.text_guided.told_samples import ToldSample
 from ...pipeline.pieces import pieces_of
 from ...registry import get_method
 from ...segmenters.pinned import weights_sha256
 from ...segmenters.wrap import FrozenSegmenter
-from ...storage import METHOD_FILE, load_segmenter_folder, read_json, read_record, save_method, write_json
+from ...storage import METHOD_FILE, config_from_plain, load_segmenter, read_record, save_method
 from ...types import Batch, TextPrompt
 from ..assess import BASELINE, AssessedCase, Assessment, assess_image, calibration_record
 from ..files import locked
-from ..fit import CALIBRATING_FOLDS
+from ..fit_plan import FitOptions, check_networks, same_fit, shared_out
 from ..judge import Truth
 from ..manifest import Manifest
 from .evaluate import recorded_splits
+from .model import NAME, reads_sentences
 from .samples import read_classes, read_told
 from .sentences import read_sentences, write_sentences
-
-FIT_FILE = "fit.json"
-NAME = "text_guided"
 
 
 @dataclass(frozen=True)
 class TextFitOptions:
-    """How a trained network is calibrated.
+    """How a method is fitted on a network that reads sentences.
 
     Args:
-        method: see `TextDoubtConfig`.
+        method: its name.
+        settings: fields of the method's settings that differ from their defaults.
         level: of detail of the sentences, where there are several.
-        target_risk: mean 1 - Dice wanted among accepted cases; None is nine tenths of the calibration cases' mean.
-        target_voxel_risk: error rate wanted among accepted voxels near the foreground.
-        resample: accept sheared or contradictory headers.
-        seed: of everything random.
-        device: `auto`, `cpu` or `cuda`.
+        fit: see `FitOptions`; masks are read in any way, so that its `instances` has no meaning.
+
+    Raises:
+        ConfigError: `instances`.
     """
 
-    method: TextDoubtConfig = field(default_factory=TextDoubtConfig)
+    method: str = NAME
+    settings: Mapping[str, Any] = field(default_factory=dict)
     level: str | None = None
-    target_risk: float | None = None
-    target_voxel_risk: float = 0.01
-    resample: bool = False
-    seed: int = 0
-    device: str = "auto"
+    fit: FitOptions = field(default_factory=FitOptions)
+
+    def __post_init__(self) -> None:
+        if self.fit.instances:
+            raise ConfigError(
+                "instances for a network that reads sentences: masks of one object are read in any way, and of several "
+                "classes by their values; leave it out."
+            )
 
 
 def fit_texts(
@@ -65,10 +65,12 @@ def fit_texts(
     splits: Path | None = None,
     patient_pattern: str = PATIENT_PATTERN,
     say: Callable[[str], None] = lambda line: None,
+    network: FrozenSegmenter | None = None,
+    networks: Sequence[FrozenSegmenter] = (),
 ) -> dict[str, Any]:
-    """Calibrate a trained network on the calibration split, each case with its sentence.
+    """Fit a method on a trained network that reads, each case with its sentence; by default its own, `text_guided`.
 
-    Two thirds of its patients fit the temperature, the others the chance of error and the decision rules.
+    Two thirds of the calibration patients fit the score (of `text_guided` the temperature), the others calibrate it.
 
     Args:
         segmenter: folder of `train_texts`.
@@ -78,73 +80,104 @@ def fit_texts(
         splits: JSON file; those of the training by default.
         patient_pattern: see `read_text_table`.
         say: receives lines for people.
+        network: of `segmenter`, where it is loaded already.
+        networks: further frozen networks of the same task, for methods that run several.
 
     Returns:
         The record that is kept in `method.json`, and problems.
 
     Raises:
         DatasetError: calibration cases of fewer than two patients, or splits that are not known.
-        ConfigError: a folder of another fit.
-        StorageError: no such segmenter.
+        ConfigError: a folder of another fit, or a network or a method that has no use for sentences.
+        StorageError: damaged files of the segmenter.
     """
-    options = options or TextFitOptions()
-    network, table = load_segmenter_folder(segmenter), read_text_table(data, patient_pattern)
+    table = read_text_table(data, patient_pattern)
+    network = network or load_segmenter(segmenter)
     parts = table.dataset().splits(splits) if splits else recorded_splits(segmenter, table)
-    fitting_names, names = _shared_out(table, parts, options.seed)
-    spec = get_method(NAME)
+    record = fit_told(network, table, parts, out, options or TextFitOptions(), say, networks)
+    learnt = read_sentences(segmenter)
+    if learnt is not None:
+        write_sentences(out, learnt)
+    return record
+
+
+def fit_told(
+    network: FrozenSegmenter,
+    table: TextTable,
+    parts: Splits,
+    out: Path,
+    options: TextFitOptions,
+    say: Callable[[str], None] = lambda line: None,
+    networks: Sequence[FrozenSegmenter] = (),
+) -> dict[str, Any]:
+    """As `fit_texts`, with everything read already."""
+    spec, fit = get_method(options.method), options.fit
+    _check(spec, network, networks)
+    config = config_from_plain(spec.config, options.settings)
+    chosen, held = shared_out(table.dataset(), parts, fit, spec.fits, say)
+    if spec.fits and not chosen:
+        raise DatasetError(
+            "Calibration cases of one patient, expected at least two, as some fit the score and others calibrate it; "
+            "write other splits."
+        )
+    settled = {
+        "method": spec.name,
+        "settings": asdict(config),
+        "level": options.level,
+        "options": asdict(fit),
+    }
+    settled |= {
+        "segmenter": weights_sha256(network.module),
+        "networks": [weights_sha256(n.module) for n in networks],
+    }
+    settled |= {"fitting": [case.name for case in chosen], "calibration": [case.name for case in held]}
     with locked(out):
-        settled = asdict(options) | {"segmenter": weights_sha256(network.module), "calibration": names}
-        if _same_fit(out, settled) and (out / METHOD_FILE).exists():
+        if same_fit(out, settled) and (out / METHOD_FILE).exists():
             say(f"{out}: fitted before, kept")
-            return {**read_record(out), "problems": read_record(out).get("problems", [])}
-        fitting, problems = read_told(table, fitting_names, options.level, network.spec, options.resample)
-        held, more = read_told(table, names, options.level, network.spec, options.resample)
-        context = FitContext(None, options.seed, options.device, say)
-        method = spec.fit(options.method, network, _pieces(fitting, network), _pieces(held, network), context)
-        assessed = assess_told(method, table, tuple(held), options)
+            return read_record(out)
+        fitting, problems = _read(network, table, chosen, options)
+        calibrating, more = _read(network, table, held, options)
+        context = FitContext(out / "fit", fit.seed, fit.device, say, tuple(networks))
+        assert spec.fit is not None
+        method = spec.fit(config, network, _pieces(fitting, network), _pieces(calibrating, network), context)
+        assessed = assess_told(method, table, tuple(calibrating), options.level, fit.resample)
         record = {
-            **calibration_record(method, assessed, options.target_risk, options.target_voxel_risk),
+            **calibration_record(method, assessed, fit.target_risk, fit.target_voxel_risk),
             "fitted_on": sorted(fitting),
-            "calibrated_on": sorted(held),
-            "options": asdict(options),
+            "calibrated_on": sorted(calibrating),
+            "options": {"level": options.level, **asdict(fit)},
             "splits": parts.to_json(),
             "problems": [*problems, *more, *assessed.problems],
         }
         save_method(out, method, record)
-        learnt = read_sentences(segmenter)
-        if learnt is not None:
-            write_sentences(out, learnt)
-        manifest = Manifest("fit text_guided", asdict(options), options.seed)
+        manifest = Manifest(f"fit {spec.name}", settled, fit.seed)
         manifest.failures = list(record["problems"])
         manifest.write(out)
     return record
 
 
-def _shared_out(table: TextTable, parts: Splits, seed: int) -> tuple[list[str], list[str]]:
-    """Names of the cases that fit the temperature, and of those, of other patients, that calibrate the errors."""
-    names = list(parts.calibration)
-    patients = [table.cases[name].case.patient for name in names]
-    if len(set(patients)) < 2:
-        raise DatasetError(
-            f"Calibration cases of {len(set(patients))} patients, expected at least two, as some fit the temperature "
-            "and others the chance of error; write other splits."
-        )
-    fold = out_of_fold(patients, min(CALIBRATING_FOLDS, len(set(patients))), seed)
-    chosen = list(zip(names, fold, strict=True))
-    return [name for name, f in chosen if f != 0], [name for name, f in chosen if f == 0]
+def _read(
+    network: FrozenSegmenter, table: TextTable, cases: Sequence[Case], options: TextFitOptions
+) -> tuple[dict[str, ToldSample], list[str]]:
+    if not cases:
+        return {}, []
+    names = [case.name for case in cases]
+    return read_told(table, names, options.level, network.spec, options.fit.resample)
 
 
-def _same_fit(out: Path, settled: Mapping[str, Any]) -> bool:
-    path, content = out / FIT_FILE, json.loads(json.dumps(settled))
-    begun = path.exists()
-    before = read_json(path) if begun else content
-    different = [name for name in content if before.get(name) != content[name]]
-    if different:
+def _check(spec: MethodSpec, network: FrozenSegmenter, networks: Sequence[FrozenSegmenter]) -> None:
+    """Refuse what no sentence belongs to."""
+    if not reads_sentences(network):
         raise ConfigError(
-            f"{out}: holds a fit with another {', '.join(different)}; choose another --out, or delete it."
+            f"fit {spec.name}: sentences for a network that reads none; leave them out, or train one that reads with "
+            "`sfumato train --method text_guided`."
         )
-    write_json(path, content)
-    return begun
+    if spec.prompt not in (None, TextPrompt):
+        raise ConfigError(
+            f"{spec.name} runs on networks that are told a {spec.prompt.__name__}, not a sentence; fit another method, "
+            "see `sfumato methods`."
+        )
+    check_networks(spec, networks)
 
 
 def _pieces(told: Mapping[str, ToldSample], segmenter: FrozenSegmenter) -> list[Batch]:
@@ -157,9 +190,16 @@ def _pieces(told: Mapping[str, ToldSample], segmenter: FrozenSegmenter) -> list[
 
 
 def assess_told(
-    method: Method, table: TextTable, names: Sequence[str], options: TextFitOptions
+    method: Method, table: TextTable, names: Sequence[str], level: str | None = None, resample: bool = False
 ) -> Assessment:
     """Judge a fitted method and softmax entropy on cases with their sentences.
+
+    Args:
+        method: with a segmenter that reads sentences.
+        table: that the cases are in.
+        names: of the cases.
+        level: of detail of the sentences, where there are several.
+        resample: accept sheared or contradictory headers.
 
     Raises:
         InputError: not one case could be assessed.
@@ -170,10 +210,10 @@ def assess_told(
     done: list[AssessedCase] = []
     problems: list[str] = []
     for name in names:
-        case, sentence = table.cases[name].case, table.sentence(name, options.level)
+        case, sentence = table.cases[name].case, table.sentence(name, level)
         try:
-            image = read_image(case.images, name, options.resample)
-            label = read_classes(case, image, method.segmenter.spec, options.resample)
+            image = read_image(case.images, name, resample)
+            label = read_classes(case, image, method.segmenter.spec, resample)
             spacing = tuple(image.geometry.spacing) if image.geometry.dims == 3 else ()
             truth = Truth(name, case.patient, label, spacing=spacing)
             prompt = None if sentence is None else TextPrompt((sentence,))

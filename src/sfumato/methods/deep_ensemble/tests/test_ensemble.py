@@ -106,7 +106,7 @@ def test_other_divisors_are_padded_and_cut_off():
     member = network(1, divisor=4)
     member = FrozenSegmenter(member.module, replace(member.spec, window=(8, 8)))
     image = torch.randn(1, 1, 6, 7, generator=torch.Generator().manual_seed(2))
-    found = padded_probability(member, image)
+    found = padded_probability(member, Batch(image))
     padded = torch.zeros(1, 1, 8, 8)
     padded[:, :, :6, :7] = image
     torch.testing.assert_close(found, torch.softmax(member.module(padded), 1)[:, :, :6, :7].detach())
