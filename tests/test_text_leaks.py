@@ -61,6 +61,14 @@ def test_what_was_planted_is_found_and_nothing_else(table):
     assert "50% of the test cases" in said
 
 
+def test_an_image_that_cannot_be_read_is_told_and_the_others_are_compared(table):
+    table.cases["a_3"].case.images[0].write_bytes(b"no picture")
+    report = find_leaks(table, SPLITS)
+    assert report.unread == ("a_3",)
+    assert [(pair.first, pair.second) for pair in report.images] == [("b_1", "d_1")]
+    assert any("1 images cannot be read" in line and "'a_3'" in line for line in report.warnings())
+
+
 def test_nothing_shared_gives_no_warning(table):
     report = find_leaks(table, Splits(("a_1", "a_2", "a_3"), ("e_1",), ("d_1",)))
     assert (report.patients, report.images, report.sentences, report.repeated) == ({}, (), {}, 0.0)

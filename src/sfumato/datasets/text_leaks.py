@@ -6,13 +6,13 @@ from a template; how many there are belongs beside a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..imaging import read_image
 from .splits import SPLIT_NAMES, SplitName, Splits
 from .text_table import TextTable
@@ -42,12 +42,14 @@ class LeakReport:
         images: pairs from different parts that look alike, the most similar first.
         sentences: sentence -> the cases it is written of, where these are in several parts; in lower case.
         repeated: share of the test cases with text whose sentence is also one of a training case, 0 to 1.
+        unread: cases whose image could not be compared, as it cannot be read.
     """
 
     patients: Mapping[str, tuple[SplitName, ...]]
     images: tuple[SimilarImages, ...]
     sentences: Mapping[str, tuple[str, ...]]
     repeated: float
+    unread: tuple[str, ...] = ()
 
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each kind of leak that was found."""
@@ -68,6 +70,10 @@ class LeakReport:
                 f"{len(self.sentences)} sentences are written in several parts, and {self.repeated:.0%} of the test "
                 "cases have one of a training case; say so beside results."
             )
+        if self.unread:
+            found.append(
+                f"{len(self.unread)} images cannot be read and were not compared, as that of {self.unread[0]!r}."
+            )
         return tuple(found)
 
 
@@ -87,7 +93,6 @@ def find_leaks(
     Raises:
         ConfigError: a correlation outside of its range, or no level where there are several.
         UnknownNameError: a case or level that the table does not have.
-        InputError: an image that cannot be read.
     """
     if not 0 < similar <= 1:
         raise ConfigError(f"similar={similar}, expected a correlation above 0 and at most 1.")
@@ -95,11 +100,13 @@ def find_leaks(
     texts = {name: _normal(table.sentence(name, level)) for name in part_of}
     known = {texts[name] for name in splits.train}
     told = [texts[name] for name in splits.test if texts[name]]
+    small, unread = _small_images(table, list(part_of))
     return LeakReport(
         {patient: parts for patient, parts in _parts_by_patient(table, part_of).items() if len(parts) > 1},
-        tuple(sorted(_similar_pairs(table, splits, similar), key=lambda pair: -pair.correlation)),
+        tuple(sorted(_similar_pairs(small, splits, similar), key=lambda pair: -pair.correlation)),
         _in_several_parts(texts, part_of),
         sum(text in known for text in told) / len(told) if told else 0.0,
+        unread,
     )
 
 
@@ -124,12 +131,25 @@ def _in_several_parts(
     return {text: tuple(cases[text]) for text in sorted(cases) if len({part_of[n] for n in cases[text]}) > 1}
 
 
-def _similar_pairs(table: TextTable, splits: Splits, similar: float) -> Iterator[SimilarImages]:
-    names = [name for part in SPLIT_NAMES for name in splits[part]]
-    small = {name: small_image(read_image(table.cases[name].case.images).array) for name in names}
+def _small_images(table: TextTable, names: Sequence[str]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Vectors of all images that can be read, and the names of the others."""
+    small, unread = {}, []
+    for name in names:
+        try:
+            small[name] = small_image(read_image(table.cases[name].case.images, name).array)
+        except InputError:  # whoever uses the case says what is wrong with it
+            unread.append(name)
+    return small, tuple(unread)
+
+
+def _similar_pairs(
+    small: Mapping[str, np.ndarray], splits: Splits, similar: float
+) -> Iterator[SimilarImages]:
     for one, other in combinations(SPLIT_NAMES, 2):
         for size in sorted({vector.size for vector in small.values()}):
-            first, second = ([n for n in splits[part] if small[n].size == size] for part in (one, other))
+            first, second = (
+                [n for n in splits[part] if n in small and small[n].size == size] for part in (one, other)
+            )
             if first and second:
                 correlation = np.stack([small[n] for n in first]) @ np.stack([small[n] for n in second]).T
                 for i, j in np.argwhere(correlation >= similar):
