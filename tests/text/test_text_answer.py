@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from sfumato.decision import Decision
 from sfumato.errors import ConfigError
 from sfumato.imaging import Geometry, Image
 from sfumato.methods.text_guided.training_text import TrainingText
@@ -75,6 +77,21 @@ def test_where_the_sentence_decides_that_is_said(scripted, method, picture, trai
     assert answer.contradiction.followed == ("left",)
     assert answer.contradiction.score == pytest.approx(0.5)
     assert answer.contradiction.warnings[0] in answer.result.warnings
+
+
+def test_a_sentence_in_doubt_is_never_accepted(scripted, method, picture, training, monkeypatch):
+    accepted = Decision("accept", score=0.1, threshold=0.2, reason="Small.")
+
+    def deciding(*given, **named):
+        return replace(scripted(*given, **named), decision=accepted)
+
+    monkeypatch.setattr(text_answer, "predict_image", deciding)
+    options = TextOptions(training, words=False)
+    decided = answer_text(method, picture, SENTENCE, options=options).result.decision
+    assert decided is not None
+    assert (decided.verdict, decided.score) == ("review", 0.1)
+    assert decided.reason.startswith("Small. Yet sentence and image disagree")
+    assert answer_text(method, picture, "one small disc", options=options).result.decision == accepted
 
 
 def test_a_size_that_the_mask_does_not_have_is_said(scripted, method, picture, training):

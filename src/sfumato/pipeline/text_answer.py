@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..datasets.text_variants import claims, paraphrases
-from ..decision import DecisionRule
+from ..decision import Decision, DecisionRule
 from ..errors import ConfigError
 from ..imaging import Geometry, Image
 from ..interfaces import Method
@@ -162,11 +162,27 @@ def _with_sentence(
     )
     leave_out = options.words and geometry.dims == 2
     words = tuple(_left_out(segment, result, *pair) for pair in left_out(said)) if leave_out else ()
-    told = replace(result, warnings=(*result.warnings, *check.warnings, *contradiction.warnings))
+    warnings = (*result.warnings, *check.warnings, *contradiction.warnings)
+    told = replace(result, warnings=warnings, decision=cautious(result.decision, contradiction))
     shift, wording, doubt = (part[0].numpy() for part in (found.shift, found.words, found.image))
     return TextAnswer(
         said, told, plain.segmentation, shift, wording, doubt, variants, words, check, contradiction
     )
+
+
+def cautious(decision: Decision | None, contradiction: Contradiction) -> Decision | None:
+    """A decision for a sentence that may be wrong: its rule was fitted on true ones, and accepts none that is in doubt.
+
+    Example:
+        >>> accepted = Decision("accept", score=0.1, threshold=0.2, reason="Expected 1 - Dice is small.")
+        >>> broken = Contradiction(0.8, ("left",), (), ("The sentence says left, but the mask lies right.",))
+        >>> cautious(accepted, broken).verdict
+        'review'
+    """
+    if decision is None or decision.verdict == "review" or not contradiction.warnings:
+        return decision
+    reason = f"{decision.reason} Yet sentence and image disagree, and the limit holds for true sentences."
+    return replace(decision, verdict="review", reason=reason)
 
 
 def left_out(sentence: str) -> list[tuple[str, str]]:
