@@ -94,8 +94,7 @@ def _table(results: dict[str, Any]) -> None:
     console.print(f"{results['cases']} {results['split']} cases of {results['patients']} patients")
     table = Table("segmented with", "cases", "Dice", "lost", "IoU", "AUROC near", "ECE near", "ECE")
     for arm, numbers in results["arms"].items():
-        ranks = next(key for key in numbers if key.startswith("auroc_"))
-        spans = [_span(numbers[key]) for key in ("dice", "lost", "iou", ranks)]
+        spans = [_span(numbers[key]) for key in ("dice", "lost", "iou", "auroc")]
         errors = [_number(numbers[key]) for key in ("pooled_ece", "pooled_ece_whole")]
         table.add_row(ARM_TITLES[arm], str(numbers["dice"]["count"]), *spans, *errors)
     console.print(table)

@@ -36,8 +36,8 @@ class TextCaseScores:
         name: of the case.
         patient: it belongs to.
         sentences: by arm; None without one.
-        numbers: by arm: `dice` and `iou` (1 where nothing was to be found and nothing was), `auroc_KIND` of every map
-            of doubt near the object, `ece` there and `ece_whole` over the image, and `overlap`, `predicted`, `true`
+        numbers: by arm: `dice` and `iou` (1 where nothing was to be found and nothing was), `auroc` of what the method
+            ranks by and `auroc_KIND` of every map of doubt near the object, `ece` there and `ece_whole` over the image, and `overlap`, `predicted`, `true`
             voxels, for the pooled Dice.
         calibration: by arm and region (`near`, `whole`), probability against label.
         contradictions: found with its own sentence and with the contradicting one.
@@ -123,6 +123,7 @@ def _numbers(judgement: Judgement, result: CaseResult, truth: Truth) -> dict[str
     return {
         "dice": 2 * overlap / sizes if sizes else 1.0,
         "iou": overlap / (sizes - overlap) if sizes else 1.0,
+        "auroc": regions["near"]["auroc"],
         **{f"auroc_{kind.value}": selective(doubt[near], wrong).auroc for kind, doubt in result.maps.items()},
         "ece": regions["near"]["ece"],
         "ece_whole": regions["whole"]["ece"],
