@@ -37,8 +37,8 @@ class TextCaseScores:
         patient: it belongs to.
         sentences: by arm; None without one.
         numbers: by arm: `dice` and `iou` (1 where nothing was to be found and nothing was), `auroc` of what the method
-            ranks by and `auroc_KIND` of every map of doubt near the object, `ece` there and `ece_whole` over the image, and `overlap`, `predicted`, `true`
-            voxels, for the pooled Dice.
+            ranks by and `auroc_KIND` of every map of doubt near the object, `ece` there and `ece_whole` over the image,
+            and `overlap`, `predicted`, `true` voxels, for the pooled Dice.
         calibration: by arm and region (`near`, `whole`), probability against label.
         contradictions: found with its own sentence and with the contradicting one.
     """
