@@ -53,7 +53,7 @@ ARMS = {
 def config_of(arm: Arm, seed: int, epochs: int, side: int) -> TextTrainConfig:
     """How an arm is trained; all alike but for what the arm says. The last epoch counts, none is chosen."""
     trainer = TrainerConfig(epochs=epochs, learning_rate=1e-3, final_learning_rate=1e-6, clip=1.0, seed=seed)
-    training = {"image_dropout": IMAGE_DROPOUT} | arm.training
+    training: dict[str, Any] = {"image_dropout": IMAGE_DROPOUT} | arm.training
     return TextTrainConfig(
         TextGuidedConfig(**arm.settings),
         TextTraining(side, batch_size=8, augment=2.0, image_rate=0.1, trainer=trainer, **training),

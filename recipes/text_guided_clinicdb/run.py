@@ -15,6 +15,7 @@ from pathlib import Path
 from recipes.text_guided_clinicdb.arms import ARMS, EPOCHS, SEEDS, SIDE, config_of
 from recipes.text_guided_clinicdb.data import FOLDER, sequence_splits
 
+from sfumato.runs.fit_plan import FitOptions
 from sfumato.runs.text.arms import ARMS as SENTENCES
 from sfumato.runs.text.evaluate import TextEvaluateOptions, evaluate_texts
 from sfumato.runs.text.fit import TextFitOptions, fit_texts
@@ -50,7 +51,8 @@ def run_arm(data: Path, out: Path, name: str, config: TextTrainConfig, splits: P
     arm, seed = ARMS[name], config.training.trainer.seed
     if not (out / "network" / "segmenter.json").exists():
         train_texts(data, out / "network", config, splits)
-    fit_texts(out / "network", data, out / "method", TextFitOptions(level=arm.level, seed=seed), splits)
+    options = TextFitOptions(level=arm.level, fit=FitOptions(seed=seed))
+    fit_texts(out / "network", data, out / "method", options, splits)
     said = (
         SENTENCES
         if name == "full"
@@ -59,8 +61,8 @@ def run_arm(data: Path, out: Path, name: str, config: TextTrainConfig, splits: P
         else ("sentence", "none")
     )
     for split in ("calibration", "test"):
-        options = TextEvaluateOptions(split, arm.level, splits, seed=seed, arms=said)
-        evaluate_texts(out / "method", data, options, out / split)
+        judged = TextEvaluateOptions(split, arm.level, splits, seed=seed, arms=said)
+        evaluate_texts(out / "method", data, judged, out / split)
     print(f"{out}: done", flush=True)
 
 
