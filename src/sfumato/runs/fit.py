@@ -69,7 +69,9 @@ def fit_method(
     spec = get_method(name)
     check_networks(spec, networks)
     refuse_sentences(
-        segmenter, f"fit {name}", "give the level of its sentences with --prompt-level, or use `fit_texts`"
+        segmenter,
+        f"fit {name}",
+        f"fit it with `sfumato fit {name}` or `fit_texts`, judge it with `sfumato evaluate text_guided`",
     )
     config = config_from_plain(spec.config, settings or {})
     dataset = open_dataset(data, patient_pattern)
