@@ -114,23 +114,17 @@ def fit_told(
     spec, fit = get_method(options.method), options.fit
     _check(spec, network, networks)
     config = config_from_plain(spec.config, options.settings)
-    chosen, held = shared_out(table.dataset(), parts, fit, spec.fits, say)
-    if spec.fits and not chosen:
-        raise DatasetError(
-            "Calibration cases of one patient, expected at least two, as some fit the score and others calibrate it; "
-            "write other splits."
-        )
+    chosen, held = _two_parts(table, parts, spec, options, say)
     settled = {
         "method": spec.name,
         "settings": asdict(config),
         "level": options.level,
         "options": asdict(fit),
-    }
-    settled |= {
         "segmenter": weights_sha256(network.module),
         "networks": [weights_sha256(n.module) for n in networks],
+        "fitting": [case.name for case in chosen],
+        "calibration": [case.name for case in held],
     }
-    settled |= {"fitting": [case.name for case in chosen], "calibration": [case.name for case in held]}
     with locked(out):
         if same_fit(out, settled) and (out / METHOD_FILE).exists():
             say(f"{out}: fitted before, kept")
@@ -154,6 +148,19 @@ def fit_told(
         manifest.failures = list(record["problems"])
         manifest.write(out)
     return record
+
+
+def _two_parts(
+    table: TextTable, parts: Splits, spec: MethodSpec, options: TextFitOptions, say: Callable[[str], None]
+) -> tuple[Sequence[Case], Sequence[Case]]:
+    """Cases that fit the score, and others that calibrate it."""
+    chosen, held = shared_out(table.dataset(), parts, options.fit, spec.fits, say)
+    if spec.fits and not chosen:
+        raise DatasetError(
+            "Calibration cases of one patient, expected at least two, as some fit the score and others calibrate it; "
+            "write other splits."
+        )
+    return chosen, held
 
 
 def _read(
