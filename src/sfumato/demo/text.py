@@ -19,6 +19,7 @@ from ..datasets import TextTable, read_text_table
 from ..datasets.binary_mask import read_binary_mask
 from ..datasets.text_variants import swap_sides
 from ..errors import SfumatoError
+from ..methods.text_guided.config import TextGuidedConfig
 from ..methods.text_guided.training import TextTraining
 from ..metrics.overlap import dice_per_class
 from ..runs.text.evaluate import recorded_splits
@@ -44,6 +45,8 @@ class TextDemo:
     every: int = 2
     train: TextTrainConfig = field(
         default_factory=lambda: TextTrainConfig(
+            # Sentences of eight regions differ in two words.
+            TextGuidedConfig(text_states="standardised"),
             training=TextTraining(
                 side=96,
                 batch_size=8,

@@ -15,6 +15,7 @@ _CHOICES = {
     "fusion": ("modab", "addition", "none"),
     "merge": ("concatenation", "product"),
     "norm": ("batch", "group"),
+    "text_states": ("raw", "standardised"),
     "uncertainty": tuple(TERMS),
 }
 _EXPANSIONS = {"concatenation": 1, "product": 2}
@@ -46,6 +47,8 @@ class TextGuidedConfig:
         mixed_tokens: tokens that each fusion block mixes the text into, coarsest level first: as many blocks as there
             are numbers, on the four levels of the image encoder from stride 32 on.
         state: of the mixer, per channel.
+        text_states: `raw` as the language model gives them, or `standardised` by mean and deviation over the words of
+            the training: sentences of one template differ in few words, and their states in little.
         symmetric_pad: the average after the sub-pixel step is centred on its pixel and repeats the border; otherwise
             it shifts everything by 1.5 pixels and darkens two sides of the image.
         mask_padding: padded tokens take no part.
@@ -76,6 +79,7 @@ class TextGuidedConfig:
     text_length: int = 24
     mixed_tokens: tuple[int, ...] = (24, 12, 9)
     state: int = 16
+    text_states: Literal["raw", "standardised"] = "raw"
     symmetric_pad: bool = True
     mask_padding: bool = True
     norm: Literal["batch", "group"] = "batch"

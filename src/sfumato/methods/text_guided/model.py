@@ -34,6 +34,10 @@ class GuidedLogits(NamedTuple):
     attention: tuple[Tensor, ...]
 
 
+LEAST_DEVIATION = 0.1
+"""Of a channel of the text, as a share of the mean over channels, that it is divided by."""
+
+
 class TextGuidedNetwork(nn.Module):
     """Image and text in, raw logits on the image's grid out.
 
@@ -53,11 +57,17 @@ class TextGuidedNetwork(nn.Module):
         torch.Size([1, 1, 64, 50])
     """
 
+    text_mean: Tensor
+    text_scale: Tensor
+
     def __init__(self, encoder: nn.Module, config: TextGuidedConfig, text_width: int = 768):
         super().__init__()
         widths = _checked_widths(encoder)
         self.config, self.text_width = config, text_width
         self.encoder = encoder
+        if config.text_states == "standardised":
+            self.register_buffer("text_mean", torch.zeros(text_width))
+            self.register_buffer("text_scale", torch.ones(text_width))
         fused = zip(widths, config.mixed_tokens if config.fusion != "none" else (), strict=False)
         self.fusion = nn.ModuleList(ModalityDecodingAttention(config, text_width, w, n) for w, n in fused)
         self.decoder = nn.ModuleList(DecoderBlock(w, finer, config.norm) for w, finer in pairwise(widths))
@@ -69,6 +79,22 @@ class TextGuidedNetwork(nn.Module):
             [nn.LayerNorm(coarsest), nn.Linear(coarsest, coarsest)] if config.profile == "released" else []
         )
         self.unused = nn.ModuleList(unused)
+
+    @torch.no_grad()
+    def standardise(
+        self, text: Float[Tensor, "sentences length text_width"], keep: Bool[Tensor, "sentences length"]
+    ) -> None:
+        """Take mean and deviation of every channel from the words of the training, where the settings ask for it.
+
+        Args:
+            text: states of the distinct sentences.
+            keep: False for padded tokens; without any word nothing changes.
+        """
+        if self.config.text_states == "standardised" and keep.any():
+            deviation, mean = torch.std_mean(text[keep], dim=0, correction=0)
+            self.text_mean.copy_(mean)
+            # Channels that hardly vary would be made noise.
+            self.text_scale.copy_(deviation.clamp_min(LEAST_DEVIATION * float(deviation.mean()) + 1e-6))
 
     def forward(
         self,
@@ -120,6 +146,8 @@ class TextGuidedNetwork(nn.Module):
             return None, None, None
         self._check(rows, text, keep, present)
         present = torch.ones_like(text[:, 0, 0], dtype=torch.bool) if present is None else present
+        if self.config.text_states == "standardised":
+            text = (text - self.text_mean) / self.text_scale
         if self.training and self.config.text_dropout > 0:
             present = present & (torch.rand(rows, device=text.device) >= self.config.text_dropout)
         if not self.config.mask_padding:

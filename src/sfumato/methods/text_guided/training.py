@@ -121,6 +121,7 @@ def train_network(
     sampler = PatchSampler(samples, (training.side,) * 2, training.batch_size, 0.0, seed, augment)
     sentences = {s.case or s.name: told.sentence for told in fitting for s in told.samples}
     table = SentenceTable([sentences[case] for case in sampler.cases], encoder)
+    network.standardise(table.features.states, table.features.keep)
     trained = train(
         _Groups(network, training.image_rate),
         step_loss(network.config, training.loss, table),

@@ -192,3 +192,32 @@ def test_it_learns_to_segment_what_the_sentence_names(tiny_network, form):
         network.eval()
         assert dice(network(image, text), label) > 0.95
         assert dice(network(image, text.roll(1, dims=0)), label) < 0.3
+
+
+def test_standardised_states_do_not_depend_on_scale_and_offset_of_the_language_model(tiny_network):
+    generator = torch.Generator().manual_seed(5)
+    network = tiny_network(text_states="standardised").eval()
+    width, length = network.text_width, network.config.text_length
+    text = torch.randn(6, length, width, generator=generator)
+    keep = torch.arange(length).expand(6, -1) < torch.tensor([[length], [3], [2], [length], [1], [4]])
+    image = torch.randn(6, 3, 32, 32, generator=generator)
+
+    def answer(states):
+        network.standardise(states, keep)
+        return network(image, text=states, keep=keep)
+
+    with torch.no_grad():
+        plain = answer(text)
+        words = (text[keep] - network.text_mean) / network.text_scale
+        torch.testing.assert_close(words.mean(0), torch.zeros(width), atol=1e-5, rtol=0)
+        torch.testing.assert_close(words.std(0, correction=0), torch.ones(width))
+        torch.testing.assert_close(answer(3 * text + 7), plain, atol=1e-4, rtol=1e-4)
+        raw = tiny_network().eval()
+        assert not torch.allclose(raw(image, text=3 * text + 7, keep=keep), raw(image, text=text, keep=keep))
+
+
+def test_nothing_is_standardised_by_sentences_without_words(tiny_network):
+    network = tiny_network(text_states="standardised")
+    nothing = torch.zeros(2, 4, network.text_width)
+    network.standardise(nothing, torch.zeros(2, 4, dtype=torch.bool))
+    assert torch.equal(network.text_scale, torch.ones(network.text_width))
