@@ -70,13 +70,27 @@ def same_fit(out: Path, settled: Mapping[str, Any]) -> bool:
     Raises:
         ConfigError: another fit began here.
     """
-    path, content = out / "fit.json", json.loads(json.dumps(settled))
+    return begun_alike(out / "fit.json", settled, "fit")
+
+
+def begun_alike(path: Path, settled: Mapping[str, Any], what: str) -> bool:
+    """Whether this very work began here before; that of other settings is refused.
+
+    Args:
+        path: file that keeps the settings, and gets them.
+        settled: everything that decides what comes out.
+        what: such as `fit`, for the message.
+
+    Raises:
+        ConfigError: work of other settings began here.
+    """
+    content = json.loads(json.dumps(settled))
     begun = path.exists()
     before = read_json(path) if begun else content
     different = [k for k in content if before.get(k) != content[k]]
     if different:
         raise ConfigError(
-            f"{out}: holds a fit with another {', '.join(different)}; choose another --out, or delete it."
+            f"{path.parent}: holds a {what} with another {', '.join(different)}; choose another --out, or delete it."
         )
     write_json(path, content)
     return begun

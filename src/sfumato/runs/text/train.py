@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from ...methods.text_guided.told_samples import ToldSample
 from ...methods.text_guided.training import TextTraining, build_network, told_validation, train_network
 from ...methods.text_guided.training_text import TrainingText
 from ...segmenters.spec import Preprocessing, SegmenterSpec
-from ...storage import read_json, save_segmenter, write_json
+from ...storage import save_segmenter
 from ..files import locked
+from ..fit_plan import begun_alike
 from .samples import choose_splits, read_told
 from .sentences import learn_sentences, write_sentences
 
@@ -89,7 +89,7 @@ def train_texts(
     table = read_text_table(data, patient_pattern)
     with locked(out):
         parts = choose_splits(table, splits, config.level, config.training.trainer.seed, say)
-        _refuse_another_run(out, asdict(config) | {"splits": parts.to_json()})
+        begun_alike(out / TRAIN_FILE, asdict(config) | {"splits": parts.to_json()}, "run")
         spec, network_config = describe(table, parts.train, config)
         told, problems = read_told(table, parts.train, config.level, spec, config.resample)
         fitting, validation = _hold_out(told, config)
@@ -162,18 +162,6 @@ def mirrored(told: ToldSample) -> ToldSample:
     image, label = (np.ascontiguousarray(values[..., ::-1]) for values in (sample.image, sample.label))
     sentence = None if told.sentence is None else swap_sides(told.sentence)
     return ToldSample((replace(sample, image=image, label=label, name=f"{sample.name} mirrored"),), sentence)
-
-
-def _refuse_another_run(out: Path, settings: Mapping[str, Any]) -> None:
-    """A checkpoint goes on only under the settings that it began with."""
-    path, content = out / TRAIN_FILE, json.loads(json.dumps(settings))
-    before = read_json(path) if path.exists() else content
-    different = [name for name in content if before.get(name) != content[name]]
-    if different:
-        raise ConfigError(
-            f"{out}: holds a run with another {', '.join(different)}; choose another --out, or delete it."
-        )
-    write_json(path, content)
 
 
 def _hold_out(
