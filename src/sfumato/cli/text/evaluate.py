@@ -41,7 +41,7 @@ def evaluate(
         Path,
         typer.Option(
             "--model",
-            help="A folder of `sfumato train --method text_guided`, or of `sfumato fit text_guided`.",
+            help="A folder of `sfumato train --method text_guided`, or of `sfumato fit` on one.",
         ),
     ],
     data: Annotated[

@@ -34,7 +34,7 @@ def predict(
         Path,
         typer.Option(
             "--model",
-            help="A folder of `sfumato train --method text_guided`, or of `sfumato fit text_guided`.",
+            help="A folder of `sfumato train --method text_guided`, or of `sfumato fit` on one.",
         ),
     ],
     out: Annotated[
